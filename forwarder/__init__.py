@@ -1,0 +1,1 @@
+"""vcfwd: the policy plane of the media forwarder."""
