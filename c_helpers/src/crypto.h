@@ -14,10 +14,16 @@
    The engine is a pure transform: it knows no roll-over counters, replay
    windows or streams.  The caller passes the packet index; nonce and AAD are
    built here (RFC 7714 sections 8 and 9; RFC 3711 sections 4.1 and 4.2).
-   Out of place by design: the cipher is the copy.  dst may equal src.
+   Out of place by design: the cipher is the copy.  In place works too: dst == src,
+   or src == dst + hdr_sz where the header comes from `hdr`.  No other overlap.
+
+   SRTCP accepts an authentic packet with the E flag clear (RFC 3711 section 3.4) and
+   always seals with it set.
 
    No allocation after new (key_init included), no system calls, no clock.
-   Limits: VC_CRYPTO_BURST items a call; packets up to VC_CRYPTO_MAX_SZ bytes. */
+   Limits: VC_CRYPTO_BURST items a call (more aborts); packets up to VC_CRYPTO_MAX_SZ
+   bytes, header included; RTP index below 2^48, RTCP index below 2^31.  An item outside
+   them, or shorter than its suite allows, gets ok = 0 and dst is not touched. */
 #ifndef VC_CRYPTO_H
 #define VC_CRYPTO_H
 
@@ -26,7 +32,7 @@
 
 #define VC_CRYPTO_BURST 64
 #define VC_CRYPTO_MAX_SZ 2048
-#define VC_CRYPTO_TAG_MAX 16 /* bytes a sealed RTP packet may grow by */
+#define VC_CRYPTO_TAG_MAX 16       /* bytes a sealed RTP packet may grow by */
 #define VC_CRYPTO_RTCP_GROW_MAX 20 /* tag and the 4-byte E||index word */
 
 /* DTLS-SRTP protection profile numbers (RFC 5764 section 4.1.2, RFC 7714 section 14.2) */
@@ -41,8 +47,10 @@ enum vc_crypto_backend { VC_CRYPTO_AUTO = 0, VC_CRYPTO_IMB = 1, VC_CRYPTO_EVP = 
 struct vc_crypto; /* opaque engine */
 
 /* Expanded session keys of one direction: SRTP and SRTCP.  Opaque bytes so that
-   tables can hold it by value; 64-byte aligned.  Budget: two of these a leg. */
-#define VC_CRYPTO_KEY_SZ 2304
+   tables can hold it by value; 64-byte aligned.  Two of these a leg.  1024 bytes are the
+   AES-GCM key of ipsec-mb with its powers of H, 64 the rest: the SRTCP key of GCM is kept
+   raw and expanded at use (RTCP is rare), or the size would double. */
+#define VC_CRYPTO_KEY_SZ 1088
 struct vc_crypto_key {
     _Alignas(64) uint8_t opaque[VC_CRYPTO_KEY_SZ];
 };
@@ -54,9 +62,10 @@ struct vc_crypto_item {
     uint32_t src_sz;    /* bytes */
     uint32_t hdr_sz;    /* RTP: header incl. CSRC and extension, not encrypted, authenticated.
                            RTCP: ignored (always 8) */
-    uint64_t index;     /* RTP: 48-bit ROC||SEQ; RTCP: 31-bit SRTCP index (open: read from the packet by the engine) */
-    uint32_t dst_sz;    /* out: bytes written */
-    uint32_t ok;        /* out: 1 sealed or authentic, 0 not (dst content is then undefined) */
+    uint64_t index; /* RTP: 48-bit ROC||SEQ; RTCP: 31-bit SRTCP index (open: read from the packet by
+                       the engine) */
+    uint32_t dst_sz; /* out: bytes written */
+    uint32_t ok;     /* out: 1 sealed or authentic, 0 not (dst content is then undefined) */
     /* seal only, when src's header is not the header to send: hdr != NULL gives the outgoing
        header (hdr_sz bytes, written to dst and used as AAD) and src is then the payload alone
        (src_sz = payload bytes).  NULL: src starts with its header. */
@@ -67,12 +76,15 @@ struct vc_crypto_item {
    (AUTO falls back from IMB to EVP). */
 struct vc_crypto *vc_crypto_new(enum vc_crypto_backend backend);
 void vc_crypto_delete(struct vc_crypto *crypto);
-const char *vc_crypto_backend_name(const struct vc_crypto *crypto); /* "ipsec-mb avx512", "openssl 3.0.x" ... */
+const char *
+vc_crypto_backend_name(const struct vc_crypto *crypto); /* "ipsec-mb avx512", "openssl 3.0.x" ... */
 
 /* vc_crypto_key_init derives and expands session keys.  master_key: 16 bytes; master_salt: 14
-   bytes for CM, 12 for GCM (the caller's buffer always has 14).  Returns 0, or -1 for an unknown suite. */
-int vc_crypto_key_init(struct vc_crypto *crypto, struct vc_crypto_key *key, enum vc_srtp_suite suite,
-                       const uint8_t master_key[16], const uint8_t master_salt[14]);
+   bytes for CM, 12 for GCM (the caller's buffer always has 14).  Returns 0, or -1 for an unknown
+   suite. */
+int vc_crypto_key_init(struct vc_crypto *crypto, struct vc_crypto_key *key,
+                       enum vc_srtp_suite suite, const uint8_t master_key[16],
+                       const uint8_t master_salt[14]);
 void vc_crypto_key_wipe(struct vc_crypto_key *key);
 enum vc_srtp_suite vc_crypto_key_suite(const struct vc_crypto_key *key);
 
@@ -82,7 +94,8 @@ enum vc_srtp_suite vc_crypto_key_suite(const struct vc_crypto_key *key);
 uint32_t vc_crypto_seal_rtp(struct vc_crypto *crypto, struct vc_crypto_item *items, uint32_t n);
 uint32_t vc_crypto_open_rtp(struct vc_crypto *crypto, struct vc_crypto_item *items, uint32_t n);
 uint32_t vc_crypto_seal_rtcp(struct vc_crypto *crypto, struct vc_crypto_item *items, uint32_t n);
-/* open_rtcp also writes item->index = the index found in the packet, whether or not it is authentic. */
+/* open_rtcp also writes item->index = the index found in the packet, whether or not it is
+ * authentic. */
 uint32_t vc_crypto_open_rtcp(struct vc_crypto *crypto, struct vc_crypto_item *items, uint32_t n);
 
 /* Bytes that a sealed packet of this suite is longer than the clear one. */
