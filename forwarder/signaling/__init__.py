@@ -1,0 +1,1 @@
+"""Signaling: the join protocol, WebTransport and HTTP."""
