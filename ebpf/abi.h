@@ -27,12 +27,20 @@ struct vc_flow_key {
 }; /* 36 bytes */
 
 /* A token bucket.  Rates are per second, burst is the depth.  Written by the program
-   (tokens, last_ns); limits are set by user space.  Not atomic: one flow lands on one CPU. */
+   (tokens, last_ns); limits are set by user space.  last_ns 0: not used yet, starts full.
+   Not atomic: one flow lands on one CPU. */
 struct vc_bucket {
     __u64 last_ns;
     __u64 byte_tokens;
-    __u32 packet_tokens;
+    __u32 packet_tokens; /* in 1/1000 packet */
     __u32 pad;
+};
+
+/* Value of `admitted` and `prefixes`: one bucket for each program that may see the packet, so
+   that a packet which the steering program passed is never charged twice to one bucket. */
+struct vc_guard {
+    struct vc_bucket at_xdp;
+    struct vc_bucket at_socket;
 };
 
 struct vc_flow {
@@ -43,7 +51,9 @@ struct vc_flow {
     __u32 pad;
     struct vc_bucket media;   /* RTP and RTCP */
     struct vc_bucket control; /* STUN, DTLS, QUIC from a validated flow: charged here, never to its prefix */
-};
+    struct vc_bucket socket_media;   /* the same two at the socket selector (see vc_guard) */
+    struct vc_bucket socket_control;
+}; /* 120 bytes */
 
 /* Key of `listen`: a configured local address and port. */
 struct vc_listen_key {
@@ -56,6 +66,13 @@ struct vc_listen_key {
 struct vc_prefix_key {
     __u8 prefix[16];
     __u32 packet_class; /* enum vc_class */
+};
+
+/* The one value of `meta`: what the pinned maps and programs were made from. */
+struct vc_steer_meta {
+    __u32 abi_version;
+    __u32 pad;
+    __u8 digest[32]; /* SHA-256 of the object and its load-time rates */
 };
 
 /* First payload byte (RFC 7983, RFC 9443). */
@@ -87,7 +104,8 @@ enum vc_class {
     X(DROP_FLOW_RATE, "drop_flow_rate", "media above the flow's rate")                            \
     X(DROP_CONTROL_RATE, "drop_control_rate", "control from a known flow above its rate")         \
     X(DROP_PREFIX_RATE, "drop_prefix_rate", "control from an unknown flow above its prefix's rate") \
-    X(DROP_BAD_CLASS, "drop_bad_class", "first byte in none of the ranges, or an empty datagram")
+    X(DROP_BAD_CLASS, "drop_bad_class", "first byte in none of the ranges, or an empty datagram")    \
+    X(DROP_NO_SOCKET, "drop_no_socket", "no socket at the group's index (socket path)")
 
 enum vc_verdict {
 #define VC_X(name, label, what) VC_VERDICT_##name,
