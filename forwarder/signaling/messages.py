@@ -11,12 +11,14 @@ goes on.  Binary values are base64 (standard alphabet, padded).
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from forwarder.errors import ErrorCode
+from forwarder.rooms.roles import Role
+from forwarder.rtp.codecs import Codec, Kind
+from forwarder.rtp.suites import Suite
 
 VERSION = 1
 MESSAGE_MAX = 64 * 1024  # bytes
@@ -28,35 +30,6 @@ Label = Annotated[str, Field(min_length=1, max_length=LABEL_MAX)]
 RequestId = Annotated[int, Field(ge=0, lt=2**31)]
 SsrcField = Annotated[int, Field(ge=1, lt=2**32)]
 PayloadType = Annotated[int, Field(ge=0, le=127)]
-
-
-class Role(StrEnum):
-    """host and active may publish; passive and backstage may not; backstage is not shown."""
-
-    HOST = "host"
-    ACTIVE = "active"
-    PASSIVE = "passive"
-    BACKSTAGE = "backstage"
-
-
-class Kind(StrEnum):
-    AUDIO = "audio"
-    VIDEO = "video"
-
-
-class Codec(StrEnum):
-    OPUS = "opus"
-    H264 = "h264"
-    VP8 = "vp8"
-    VP9 = "vp9"
-    AV1 = "av1"
-
-
-class Suite(StrEnum):
-    """SRTP protection profiles by their IANA names."""
-
-    GCM = "AEAD_AES_128_GCM"
-    SHA1 = "AES_CM_128_HMAC_SHA1_80"
 
 
 class Message(BaseModel):

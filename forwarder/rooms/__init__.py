@@ -1,0 +1,1 @@
+"""Rooms, participants, tracks, subscriptions: sans-IO."""

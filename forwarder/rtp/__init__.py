@@ -1,0 +1,1 @@
+"""What policy must know of RTP: kinds, codecs, protection profiles.  No packets."""
