@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Role(StrEnum):
-    """host and active may publish; passive and backstage may not; backstage is not shown to others."""
+    """host and active may publish; passive and backstage may not; backstage is not shown."""
 
     HOST = "host"
     ACTIVE = "active"
