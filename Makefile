@@ -1,0 +1,87 @@
+# make demo    sets everything up on a fresh Debian 12 and runs the main job
+# make test    sets everything up and passes the tests
+#
+# Both work from a clean clone, as root, with nothing preinstalled but Debian, Python and git.
+# The other targets are steps of these two.
+
+VENV := .venv
+PY := $(VENV)/bin/python
+SYSTEM_PYTHON := /usr/bin/python3
+STAMPS := build/stamps
+
+DEBS := gcc make clang llvm clang-format libclang-rt-14-dev libc6-dev linux-libc-dev pkg-config \
+	libbpf-dev libxdp-dev libelf-dev zlib1g-dev libipsec-mb-dev libssl-dev libsrtp2-dev \
+	bpftool ethtool iproute2 procps git python3 python3-venv python3-dev
+
+.PHONY: all setup debs venv build native ebpf dataplane demo test lint fuzz clean
+.DEFAULT_GOAL := all
+
+all: build
+
+# ---- set-up ---------------------------------------------------------------------------------
+
+setup: debs venv
+
+debs: $(STAMPS)/debs
+$(STAMPS)/debs: Makefile
+	@mkdir -p $(STAMPS)
+	@missing=""; for p in $(DEBS); do \
+	  dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then \
+	  if [ "$$(id -u)" != 0 ]; then echo "These Debian packages are missing:$$missing. Run 'make debs' as root once." >&2; exit 1; fi; \
+	  echo "installing:$$missing"; \
+	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; fi
+	@touch $@
+
+venv: $(STAMPS)/venv
+$(STAMPS)/venv: requirements.lock pyproject.toml $(STAMPS)/debs
+	test -x $(PY) || $(SYSTEM_PYTHON) -m venv $(VENV)
+	$(PY) -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	$(PY) -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Renews requirements.lock from pyproject.toml (needs the network; not part of any other target).
+lock:
+	$(PY) -m piptools compile -q --all-extras --generate-hashes --allow-unsafe --strip-extras \
+	  --no-emit-index-url --no-emit-trusted-host -o requirements.lock pyproject.toml
+.PHONY: lock
+
+# ---- build ----------------------------------------------------------------------------------
+
+build: setup dataplane ebpf native
+
+dataplane: $(STAMPS)/debs
+	$(MAKE) -s -C c_helpers
+
+ebpf: $(STAMPS)/debs
+	$(MAKE) -s -C ebpf
+
+native: $(STAMPS)/native
+$(STAMPS)/native: $(STAMPS)/venv c_helpers/ffi_bpf_build.py c_helpers/ffi_ring_build.py c_helpers/include/vcfwd/abi.h \
+		c_helpers/include/vcfwd/drop.h ebpf/abi.h $(wildcard c_helpers/src/bpf_user.*)
+	$(PY) c_helpers/ffi_bpf_build.py
+	$(PY) c_helpers/ffi_ring_build.py
+	@touch $@
+
+# ---- run ------------------------------------------------------------------------------------
+
+demo: build
+	$(VENV)/bin/vcfwd demo
+
+# ---- test -----------------------------------------------------------------------------------
+
+FUZZ_SECONDS ?= 5
+
+test: build lint
+	$(MAKE) -s -C tests/c check check-asan check-tsan
+	$(MAKE) -s -C tests/c fuzz FUZZ_SECONDS=$(FUZZ_SECONDS)
+	$(MAKE) -s -C c_helpers FAULTS=1
+	$(PY) -m pytest
+
+lint: $(STAMPS)/venv
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+clean:
+	rm -rf build
