@@ -20,7 +20,8 @@
    SRTCP accepts an authentic packet with the E flag clear (RFC 3711 section 3.4) and
    always seals with it set.
 
-   No allocation after new (key_init included), no system calls, no clock.
+   No allocation after new (key_init included), no system calls, no clock.  One exception is
+   OpenSSL's own: 3.0 takes and frees a 96-byte context for each SHA-1, so EVP with CM does.
    Limits: VC_CRYPTO_BURST items a call (more aborts); packets up to VC_CRYPTO_MAX_SZ
    bytes, header included; RTP index below 2^48, RTCP index below 2^31.  An item outside
    them, or shorter than its suite allows, gets ok = 0 and dst is not touched. */
@@ -58,7 +59,7 @@ struct vc_crypto_key {
 struct vc_crypto_item {
     const struct vc_crypto_key *key;
     const uint8_t *src; /* seal: the clear packet; open: the protected one */
-    uint8_t *dst;       /* room for src_sz + VC_CRYPTO_TAG_MAX (RTCP: + VC_CRYPTO_RTCP_GROW_MAX) */
+    uint8_t *dst;       /* holds src_sz + VC_CRYPTO_TAG_MAX (RTCP: VC_CRYPTO_RTCP_GROW_MAX) */
     uint32_t src_sz;    /* bytes */
     uint32_t hdr_sz;    /* RTP: header incl. CSRC and extension, not encrypted, authenticated.
                            RTCP: ignored (always 8) */

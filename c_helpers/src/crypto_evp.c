@@ -3,13 +3,11 @@
    kind for the engine, keyed anew for each packet: a context for each key would be memory
    outside the caller's tables.  HMAC is written out over the digest (RFC 2104), because
    EVP_MAC allocates whenever it is keyed. */
+#include "base.h"
 #include "crypto_impl.h"
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #define SHA1_BLOCK_SZ 64
 
@@ -44,8 +42,7 @@ static const struct raw_half *half_of(const struct vc_xform *x)
 /* None of these calls can fail on a context that is set up, short of a broken library. */
 static void must(int rc)
 {
-    if (rc != 1)
-        abort();
+    VC_ASSERT(rc == 1);
 }
 
 static void evp_free(struct evp *evp)

@@ -29,7 +29,7 @@ static void open_gcm_prepare(struct vc_crypto_item *item, const struct layout *a
         return;
     if (x->encrypted) {
         memcpy(x->esrtcp_aad, item->src, RTCP_HDR_SZ);
-        put_be32(x->esrtcp_aad + RTCP_HDR_SZ, word);
+        vc_store_be32(x->esrtcp_aad + RTCP_HDR_SZ, word);
         x->aad = x->esrtcp_aad;
         x->aad_sz = sizeof(x->esrtcp_aad);
         return;
@@ -37,7 +37,7 @@ static void open_gcm_prepare(struct vc_crypto_item *item, const struct layout *a
     /* RFC 7714 section 9.3: all of the packet is associated data, and nothing is ciphertext. */
     if (item->dst != item->src)
         memcpy(item->dst, item->src, RTCP_HDR_SZ + at->body_sz);
-    put_be32(item->dst + RTCP_HDR_SZ + at->body_sz, word);
+    vc_store_be32(item->dst + RTCP_HDR_SZ + at->body_sz, word);
     x->aad = item->dst;
     x->aad_sz = RTCP_HDR_SZ + at->body_sz + WORD_SZ;
     x->sz = 0;
@@ -57,7 +57,7 @@ static void open_cm_prepare(struct vc_crypto_item *item, const struct layout *at
      */
     if (item->dst != item->src)
         memcpy(item->dst, item->src, clear_sz);
-    put_be32(item->dst + clear_sz, (uint32_t)(item->index >> 16));
+    vc_store_be32(item->dst + clear_sz, (uint32_t)(item->index >> 16));
     x->mac_in = item->dst;
     x->in = x->out;
 }
@@ -69,7 +69,7 @@ static void open_prepare(struct vc_crypto_item *item, const struct layout *at, s
     if (x->rtcp) {
         uint32_t tail = is_gcm(x) ? WORD_SZ : WORD_SZ + CM_TAG_SZ;
 
-        word = get_be32(item->src + item->src_sz - tail);
+        word = vc_load_be32(item->src + item->src_sz - tail);
         item->index = word & ~RTCP_E_FLAG;
         x->encrypted = (word & RTCP_E_FLAG) != 0;
     }
@@ -130,8 +130,7 @@ static uint32_t open_burst(struct vc_crypto *crypto, struct vc_crypto_item *item
     uint32_t cnt[2] = {0, 0};
     uint32_t ok_cnt = 0;
 
-    if (n > VC_CRYPTO_BURST)
-        abort();
+    VC_ASSERT(n <= VC_CRYPTO_BURST);
     for (uint32_t i = 0; i < n; i++) {
         struct layout at;
 

@@ -4,10 +4,8 @@
 #ifndef VC_CRYPTO_PACKET_H
 #define VC_CRYPTO_PACKET_H
 
+#include "base.h"
 #include "crypto_impl.h"
-
-#include <stdlib.h>
-#include <string.h>
 
 enum {
     RTP_HDR_MIN = 12,
@@ -18,19 +16,6 @@ enum {
 #define RTCP_E_FLAG 0x80000000u
 #define RTP_INDEX_END (1ull << 48)
 #define RTCP_INDEX_END (1ull << 31)
-
-static inline void put_be32(uint8_t *p, uint32_t v)
-{
-    p[0] = (uint8_t)(v >> 24);
-    p[1] = (uint8_t)(v >> 16);
-    p[2] = (uint8_t)(v >> 8);
-    p[3] = (uint8_t)v;
-}
-
-static inline uint32_t get_be32(const uint8_t *p)
-{
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
 
 static inline const struct vc_key_impl *key_of(const struct vc_crypto_item *item)
 {

@@ -43,7 +43,7 @@ static void seal_prepare(struct vc_crypto_item *item, const struct layout *at, s
         x->tag_out = end;
         if (x->rtcp) { /* header, ciphertext, tag, E||index: RFC 7714 figure 3 */
             memcpy(x->esrtcp_aad, item->dst, RTCP_HDR_SZ);
-            put_be32(x->esrtcp_aad + RTCP_HDR_SZ, RTCP_E_FLAG | (uint32_t)item->index);
+            vc_store_be32(x->esrtcp_aad + RTCP_HDR_SZ, RTCP_E_FLAG | (uint32_t)item->index);
             x->aad = x->esrtcp_aad;
             x->aad_sz = sizeof(x->esrtcp_aad);
         }
@@ -61,8 +61,7 @@ static uint32_t seal(struct vc_crypto *crypto, struct vc_crypto_item *items, uin
 {
     uint32_t cnt[2] = {0, 0};
 
-    if (n > VC_CRYPTO_BURST)
-        abort();
+    VC_ASSERT(n <= VC_CRYPTO_BURST);
     for (uint32_t i = 0; i < n; i++) {
         struct layout at;
 
@@ -84,7 +83,7 @@ static uint32_t seal(struct vc_crypto *crypto, struct vc_crypto_item *items, uin
             uint32_t word =
                 rtcp ? RTCP_E_FLAG | (uint32_t)item->index : (uint32_t)(item->index >> 16);
 
-            put_be32(item->dst + crypto->cm[i].mac_sz - WORD_SZ, word);
+            vc_store_be32(item->dst + crypto->cm[i].mac_sz - WORD_SZ, word);
         }
         crypto->ops->hmac(crypto, crypto->cm, cnt[1]);
         for (uint32_t i = 0; i < cnt[1]; i++)
