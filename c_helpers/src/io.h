@@ -70,7 +70,7 @@ struct vc_io_ops {
     void (*tx_commit)(struct vc_io *io, const struct vc_io_tx *tx, uint32_t payload_sz);
     void (*tx_cancel)(struct vc_io *io, const struct vc_io_tx *tx);
     uint64_t (*tx_flush)(struct vc_io *io);
-    void (*housekeeping)(struct vc_io *io, uint64_t now_ns); /* completions, statistics, rebinds; a few times a ms at most */
+    void (*housekeeping)(struct vc_io *io, uint64_t now_ns); /* at most a few times a ms */
     /* Prepares to sleep: fills up to n descriptors to poll for POLLIN, returns how many; -1 when there is
        work already.  (io_xsk: sets need_wakeup bookkeeping, rechecks its rings.) */
     int (*sleep_fds)(struct vc_io *io, int *fds, uint32_t n);

@@ -47,8 +47,9 @@ struct vc_rtcp_item {
     } u;
 };
 
-/* vc_rtcp_parse reads a clear compound (or a reduced-size packet, RFC 5506).  Returns the number of items,
-   or -1 when a length lies or the version is wrong; then nothing is to be acted on.  Unknown packet types are skipped. */
+/* vc_rtcp_parse reads a clear compound (or a reduced-size packet, RFC 5506).  Returns the number
+   of items, or -1 when a length lies or the version is wrong; then nothing is to be acted on.
+   Unknown packet types are skipped. */
 int vc_rtcp_parse(const uint8_t *pkt, uint32_t sz, struct vc_rtcp_item *items, uint32_t items_max);
 
 struct vc_rtcp_writer {

@@ -16,7 +16,7 @@
     X(RTP_TRUNCATED,   "rtp_truncated",    "RTP header, extension or tag cut short") \
     X(RTP_VERSION,     "rtp_version",      "RTP version is not 2") \
     X(UNKNOWN_SSRC,    "unknown_ssrc",     "no source of the leg has this SSRC, and none could be bound") \
-    X(REPLAYED,        "replayed",         "SRTP index already seen or older than the window (RFC 3711 section 3.3.2)") \
+    X(REPLAYED,        "replayed",         "SRTP index already seen or older than the window (RFC 3711)") \
     X(AUTH_FAILED,     "auth_failed",      "SRTP tag does not verify") \
     X(HISTORY_FULL,    "history_full",     "the history's oldest slot is still too young to be reused") \
     X(TOO_LONG,        "too_long",         "longer than a slot of the source's size class") \
@@ -28,7 +28,7 @@
 
 #define VC_COPY_DROPS(X) \
     X(GATE,            "gate",             "the route waits for a key frame") \
-    X(FILTER,          "filter",           "the route's layer filter") \
+    X(FILTER,          "filter",           "the route's filter") \
     X(STALE,           "stale",            "the history slot was reused before the copy left") \
     X(QUEUE_LIMIT,     "queue_limit",      "older than the queue's limit, or the queue was full") \
     X(NUMBERING,       "numbering",        "a late packet that no number is left for") \
