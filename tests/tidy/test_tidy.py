@@ -28,7 +28,10 @@ LAYERS = [
     {"ids", "errors", "clock", "config", "table"},
 ]
 # "room" alone is also buffer space, and "user space" a place: neither is policy.
-POLICY_WORDS = r"\b(rooms|room_id|participants?|users?(?![ -]?space)|tracks?|publishers?|subscribers?|layers?)\b"
+POLICY_WORDS = (
+    r"\b(rooms|room_id|participants?|users?(?!\s+space|-space|$)"
+    r"|tracks?|publishers?|subscribers?|layers?)\b"
+)
 SANS_IO = ("socket", "asyncio", "time", "cffi", "logging", "os", "random", "threading")
 
 
