@@ -1,0 +1,1 @@
+"""The contract with vcfwd-dataplane: the only package that imports cffi for it."""
