@@ -2,6 +2,8 @@
 # The SRTP engine: its sources and libraries for others to include, and its own targets.
 #   make -f c_helpers/crypto.mk test-crypto       unit tests (gcc)
 #   make -f c_helpers/crypto.mk test-crypto-san   the same under clang, ASan and UBSan
+#   make -f c_helpers/crypto.mk fuzz-crypto       200,000 inputs for open_rtp and open_rtcp
+#   make -f c_helpers/crypto.mk bench-crypto      ns a packet
 VC_CRYPTO_SRCS := $(addprefix c_helpers/src/,crypto.c crypto_seal.c crypto_open.c crypto_kdf.c \
 	crypto_imb.c crypto_evp.c)
 VC_CRYPTO_HDRS := $(addprefix c_helpers/src/,crypto.h crypto_impl.h crypto_packet.h base.h)
@@ -43,6 +45,6 @@ test-crypto: build/c/test_crypto build/c/test_srtp_index
 test-crypto-san: build/c/test_crypto_san
 	build/c/test_crypto_san
 fuzz-crypto: build/c/fuzz_open
-	build/c/fuzz_open -runs=200000 -max_len=1600 -seed=1
+	build/c/fuzz_open -runs=200000 -max_len=1600 -len_control=0 -seed=1
 bench-crypto: build/perf/crypto_bench
 	build/perf/crypto_bench

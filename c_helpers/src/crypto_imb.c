@@ -3,6 +3,9 @@
    as fast as bursts; AES-CTR and HMAC-SHA1 go through the burst API, whose lanes make
    SHA-1 many times faster than one packet at a time.
 
+   Lanes have a price: a lone packet takes as long as sixteen.  So where the CPU has the SHA
+   instructions, what does not fill the lanes goes to a second manager that uses those.
+
    Only what versions 1.3 and 2.0 share is used. */
 #include "base.h"
 #include "crypto_impl.h"
@@ -26,6 +29,9 @@ _Static_assert(sizeof(struct cm_keys) <= VC_KEY_EXPANDED_SZ, "the CM keys must f
 struct imb {
     struct vc_crypto base;
     IMB_MGR *mgr;
+    IMB_MGR *few;      /* for at most few_max HMACs; NULL: mgr serves all */
+    uint32_t lane_cnt; /* HMACs that mgr does in the time of one */
+    uint32_t few_max;
     IMB_JOB cipher_jobs[VC_CRYPTO_BURST];
     IMB_JOB hash_jobs[VC_CRYPTO_BURST];
     _Alignas(64) uint8_t rtcp_gcm[VC_KEY_EXPANDED_SZ];
@@ -48,6 +54,8 @@ static void imb_destroy(struct vc_crypto *crypto)
     struct imb *imb = imb_of(crypto);
 
     free_mb_mgr(imb->mgr);
+    if (imb->few != NULL)
+        free_mb_mgr(imb->few);
     explicit_bzero(imb, sizeof(*imb));
     free(imb);
 }
@@ -159,10 +167,20 @@ static void imb_ctr(struct vc_crypto *crypto, struct vc_xform *x, uint32_t n)
     VC_ASSERT(done == job_cnt);
 }
 
+static void hash_burst(IMB_MGR *mgr, IMB_JOB *jobs, uint32_t n)
+{
+    uint32_t done;
+
+    if (n == 0)
+        return;
+    done = IMB_SUBMIT_HASH_BURST_NOCHECK(mgr, jobs, n, IMB_AUTH_HMAC_SHA_1);
+    VC_ASSERT(done == n);
+}
+
 static void imb_hmac(struct vc_crypto *crypto, struct vc_xform *x, uint32_t n)
 {
     struct imb *imb = imb_of(crypto);
-    uint32_t done;
+    uint32_t few;
 
     for (uint32_t i = 0; i < n; i++, x++) {
         const struct cm_half *half = cm_half_of(x);
@@ -174,8 +192,9 @@ static void imb_hmac(struct vc_crypto *crypto, struct vc_xform *x, uint32_t n)
         job->u.HMAC._hashed_auth_key_xor_ipad = half->ipad;
         job->u.HMAC._hashed_auth_key_xor_opad = half->opad;
     }
-    done = IMB_SUBMIT_HASH_BURST_NOCHECK(imb->mgr, imb->hash_jobs, n, IMB_AUTH_HMAC_SHA_1);
-    VC_ASSERT(done == n);
+    few = imb->few != NULL && n % imb->lane_cnt <= imb->few_max ? n % imb->lane_cnt : 0;
+    hash_burst(imb->mgr, imb->hash_jobs, n - few);
+    hash_burst(imb->few, imb->hash_jobs + n - few, few);
 }
 
 static const struct vc_crypto_ops imb_ops = {
@@ -206,6 +225,21 @@ static void fill_job_constants(struct imb *imb)
         hash->chain_order = IMB_ORDER_HASH_CIPHER;
         hash->auth_tag_output_len_in_bytes = VC_SHA1_SZ;
     }
+}
+
+/* Measured where the curves cross (Zen 5): up to 4 with AVX-512's 16 lanes, and with AVX2 as long
+   as its 8 lanes are not full. */
+static void add_few(struct imb *imb, IMB_ARCH arch)
+{
+    if (!(imb->mgr->features & IMB_FEATURE_SHANI))
+        return;
+    if (arch != IMB_ARCH_AVX512 && arch != IMB_ARCH_AVX2)
+        return;
+    imb->lane_cnt = arch == IMB_ARCH_AVX512 ? 16 : 8;
+    imb->few_max = arch == IMB_ARCH_AVX512 ? 4 : 7;
+    imb->few = alloc_mb_mgr(0);
+    if (imb->few != NULL)
+        init_mb_mgr_sse(imb->few);
 }
 
 static const char *arch_name(IMB_ARCH arch)
@@ -246,6 +280,7 @@ struct vc_crypto *vc_crypto_imb_new(void)
     imb->base.ops = &imb_ops;
     imb->mgr = mgr;
     fill_job_constants(imb);
+    add_few(imb, arch);
     snprintf(imb->base.name, sizeof(imb->base.name), "ipsec-mb %s %s", arch_name(arch),
              imb_get_version_str());
     return &imb->base;
