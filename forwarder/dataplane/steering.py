@@ -142,24 +142,35 @@ class Steering(SteeringTables):
         with BpfObject(path) as steer:
             shapes = steer.map_shapes()
             pinned = self._open_pinned_maps(list(shapes))
-            usable = self._same_layout(pinned, shapes)
-            prog_fd = bpf.get(self.pin_dir / "prog_steer")
-            if usable and prog_fd is not None and self._meta(pinned)[1] == digest:
-                self._maps, self._prog_fd, self.loaded = pinned, prog_fd, "kept"
-                return
-            if prog_fd is not None:
-                os.close(prog_fd)
-            self.loaded = "program_replaced" if usable else "maps_replaced" if pinned else "fresh"
-            for name, value in self.rates.globals().items():
-                steer.set_global(name, value)
-            for name, fd in pinned.items() if usable else ():
-                steer.reuse_map(name, fd)
-            steer.load()
-            for fd in pinned.values():
-                os.close(fd)
-            self._maps = {name: os.dup(steer.map_fd(name)) for name in shapes}
-            self._prog_fd = os.dup(steer.prog_fd)
+            try:
+                usable = self._same_layout(pinned, shapes)
+                if usable and self._meta(pinned)[1] == digest and self._keep(pinned):
+                    return
+                self.loaded = "program_replaced" if usable else "fresh"
+                if pinned and not usable:
+                    self.loaded = "maps_replaced"
+                self._load_object(steer, pinned if usable else {})
+            finally:
+                if self._maps is not pinned:
+                    for fd in pinned.values():
+                        os.close(fd)
         self._publish(digest)
+
+    def _keep(self, pinned: dict[str, int]) -> bool:
+        prog_fd = bpf.get(self.pin_dir / "prog_steer")
+        if prog_fd is None:
+            return False
+        self._maps, self._prog_fd, self.loaded = pinned, prog_fd, "kept"
+        return True
+
+    def _load_object(self, steer: BpfObject, reused: dict[str, int]) -> None:
+        for name, value in self.rates.globals().items():
+            steer.set_global(name, value)
+        for name, fd in reused.items():
+            steer.reuse_map(name, fd)
+        steer.load()
+        self._maps = {name: os.dup(steer.map_fd(name)) for name in steer.map_shapes()}
+        self._prog_fd = os.dup(steer.prog_fd)
 
     def _publish(self, digest: bytes) -> None:
         """Pins first, links then, the digest last: whoever dies in between, `load` starts over."""
