@@ -57,8 +57,8 @@ class Pair:
     def add_link(self) -> None:
         """The pair with its addresses; checksums by software, so that the bytes are true."""
         _run(
-            *("ip", "-n", self.client, "link", "add", self.client_if, "type", "veth"),
-            *("peer", "name", self.node_if, "netns", self.node),
+            *("ip", "-n", self.node, "link", "add", "numrxqueues", "2", "name", self.node_if),
+            *("type", "veth", "peer", "name", self.client_if, "netns", self.client),
         )
         for name, device, v4, v6 in (
             (self.client, self.client_if, CLIENT4, CLIENT6),

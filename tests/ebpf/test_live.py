@@ -102,11 +102,24 @@ def test_known_media_reaches_the_af_xdp_socket_and_falls_back(
         sender.sendto(MEDIA, (local, PORT))
         assert media_socket.recv(2048) == MEDIA
         assert moved(node, before) == {"redirect_media": 1, "pass_no_xsk": 1}
-        # A socket of another queue at our index would swallow the packet: it is passed instead.
-        node.set_port_base(ifindex, 0)
+    finally:
+        xsk.close()
+
+
+def test_a_socket_of_another_queue_does_not_swallow_the_packet(netns: Pair, node: Steering) -> None:
+    """The kernel would drop what is redirected to it, so the program passes instead."""
+    ifindex = socket.if_nametoindex(netns.node_if)
+    media_socket = netns.udp(netns.node, NODE4, PORT)
+    sender = netns.udp(netns.client, CLIENT4)
+    node.set_flow(FiveTuple(CLIENT4, sender.getsockname()[1], NODE4, PORT), Flow(1, 0))
+    node.set_port_base(ifindex, 0)
+    xsk = Xsk(ifindex, queue=1)
+    try:
+        key = steering_abi.U32.pack(0)  # where the socket of queue 0 belongs
         bpf.update(node.xsks_fd, key, steering_abi.U32.pack(xsk.sock.fileno()))
-        sender.sendto(MEDIA, (local, PORT))
+        sender.sendto(MEDIA, (NODE4, PORT))
         assert media_socket.recv(2048) == MEDIA
+        assert node.verdicts()["pass_no_xsk"] == 1
     finally:
         xsk.close()
 
@@ -208,6 +221,9 @@ def test_an_interface_that_was_made_anew_is_attached_anew(netns: Pair, node: Ste
     netns.add_link()
     assert node.attach(netns.node_if).mode == "native"
     assert list(node.attached().values()) == ["native"]
+    netns.remove_link()
+    node.unload()
+    assert list(node.pin_dir.iterdir()) == []
 
 
 @pytest.mark.parametrize("how", ["link", "netlink"])

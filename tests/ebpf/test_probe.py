@@ -108,7 +108,7 @@ def test_python_and_bpf_agree_on_sizes(load: Loader) -> None:
     assert set(bpf.verdict_meanings()) == set(bpf.verdict_labels())
 
 
-def test_offsets_in_a_flow(load: Loader) -> None:
+def test_offsets_in_a_flow(tmp_path: Path) -> None:
     """The head as the C compiler lays it out, not only its size."""
     text = """
     #include <stddef.h>
@@ -123,14 +123,14 @@ def test_offsets_in_a_flow(load: Loader) -> None:
         return VC_STEER_ABI_VERSION - %d;
     }
     """.replace("%d", str(steering_abi.ABI_VERSION))
-    out = run_c(text, "gcc", ROOT / "build" / "ebpf" / "abi_offsets")
+    out = run_c(text, "gcc", tmp_path / "abi_offsets")
     head = steering_abi.FLOW_HEAD.size
     assert [int(word) for word in out.split()] == [4, 8, 16, head, steering_abi.BUCKET_BYTES, 8]
     assert Flow.unpack(Flow(1, 2, 3, 4).pack_head()) == Flow(1, 2, 3, 4)
 
 
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])
-def test_verdict_h_compiles_in_user_space(compiler: str) -> None:
+def test_verdict_h_compiles_in_user_space(compiler: str, tmp_path: Path) -> None:
     text = """
     #include <stdio.h>
     #include "verdict.h"
@@ -142,12 +142,11 @@ def test_verdict_h_compiles_in_user_space(compiler: str) -> None:
         return vc_pass_of(VC_CLASS_DTLS) != VC_VERDICT_PASS_DTLS;
     }
     """
-    out = run_c(text, compiler, ROOT / "build" / "ebpf" / f"verdict_{compiler}")
+    out = run_c(text, compiler, tmp_path / "verdict")
     assert out.split() == [class_of(first) for first in range(256)]
 
 
 def run_c(text: str, compiler: str, binary: Path) -> str:
-    binary.parent.mkdir(parents=True, exist_ok=True)
     flags = ("-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-I", str(ROOT / "ebpf"))
     command = (compiler, *flags, "-x", "c", "-", "-o", str(binary))
     subprocess.run(command, input=text, check=True, text=True)
