@@ -44,7 +44,7 @@ static __always_inline enum vc_verdict vc_select_verdict(struct sk_reuseport_md 
     __u8 first_byte;
 
     if (bpf_skb_load_bytes(md, 0, &udp, sizeof(udp)) || vc_read_addresses(md, &key))
-        return VC_VERDICT_PASS_TRUNCATED;
+        return VC_VERDICT_DROP_BAD_CLASS;
     key.remote_port_be = udp.source;
     key.local_port_be = udp.dest;
     if (!bpf_skb_load_bytes(md, sizeof(udp), &first_byte, 1))
