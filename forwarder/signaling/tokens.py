@@ -16,6 +16,7 @@ from typing import Any
 import jwt
 
 from forwarder.clock import Clock
+from forwarder.config import TokenKey
 from forwarder.errors import ConfigError, TokenError
 from forwarder.ids import RoomId
 from forwarder.rooms.roles import Role
@@ -41,14 +42,14 @@ class Grant(StrEnum):
 
 
 @dataclass(frozen=True)
-class TokenKey:
+class SigningKey:
     """One signing key; `kid` names it in the header of a token."""
 
     kid: str
     secret: bytes
 
     def __repr__(self) -> str:
-        return f"TokenKey(kid={self.kid!r})"
+        return f"SigningKey(kid={self.kid!r})"
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,13 @@ class AdminClaims:
     expires_at: float
 
 
-def token_keys(entries: Sequence[Mapping[str, str]]) -> tuple[TokenKey, ...]:
-    """Keys from the configuration's `[[api.token_keys]]`; ConfigError with every fault."""
+def signing_keys(entries: Sequence[TokenKey]) -> tuple[SigningKey, ...]:
+    """Keys from the configuration's `api.token_keys`; ConfigError with every fault."""
     faults: list[str] = []
-    keys: list[TokenKey] = []
+    keys: list[SigningKey] = []
     for index, entry in enumerate(entries):
         where = f"api.token_keys[{index}]"
-        kid, secret = entry.get("kid", ""), entry.get("secret", "")
+        kid, secret = entry.kid, entry.secret
         if not KEY_ID.match(kid):
             faults.append(f"{where}: kid must be 1 to 64 characters of A-Z a-z 0-9 . _ -")
         elif any(key.kid == kid for key in keys):
@@ -87,13 +88,13 @@ def token_keys(entries: Sequence[Mapping[str, str]]) -> tuple[TokenKey, ...]:
                 f"{where}: secret has {len(secret.encode())} bytes and needs at least"
                 f" {SECRET_MIN}; make one with `openssl rand -hex 32`"
             )
-        keys.append(TokenKey(kid, secret.encode()))
+        keys.append(SigningKey(kid, secret.encode()))
     if faults:
         raise ConfigError(faults)
     return tuple(keys)
 
 
-def check_keys(keys: Sequence[TokenKey], *, dev: bool) -> None:
+def check_keys(keys: Sequence[SigningKey], *, dev: bool) -> None:
     """Refuses a node without keys, and the example key unless `dev`.  Raises ConfigError."""
     if not keys:
         raise ConfigError(
@@ -111,7 +112,7 @@ def check_keys(keys: Sequence[TokenKey], *, dev: bool) -> None:
 class Tokens:
     """Signs and verifies tokens.  Immutable; safe to share."""
 
-    def __init__(self, keys: Sequence[TokenKey], *, clock: Clock, leeway_s: float = 5.0) -> None:
+    def __init__(self, keys: Sequence[SigningKey], *, clock: Clock, leeway_s: float = 5.0) -> None:
         if not keys:
             raise ConfigError(["api.token_keys is empty: tokens can be neither made nor checked"])
         self._keys = {key.kid: key.secret for key in keys}

@@ -35,7 +35,7 @@ from forwarder.signaling.certs import Certificate, development
 from forwarder.signaling.framing import SERVER_MESSAGE_MAX, FrameDecoder, decode_server
 from forwarder.signaling.hub import Hub
 from forwarder.signaling.server import QuicServer
-from forwarder.signaling.tokens import Claims, TokenKey, Tokens
+from forwarder.signaling.tokens import Claims, SigningKey, Tokens
 
 SECRET = b"0123456789abcdef0123456789abcdef"
 PATIENCE_S = 20.0  # seconds until a test that waits for an event gives up
@@ -332,7 +332,7 @@ class World:
 async def world(tmp_path: Path, *, app: Any = None, **options: Any) -> AsyncIterator[World]:
     backend = MemoryBackend()
     await backend.create_room(RoomId("standup"), max_active=3, max_passive=5)
-    tokens = Tokens([TokenKey("k1", SECRET)], clock=SystemClock())
+    tokens = Tokens([SigningKey("k1", SECRET)], clock=SystemClock())
     hub = Hub(backend, max_sessions=options.pop("max_sessions", 100))
     certificate = development(tmp_path, ["127.0.0.1"], clock=SystemClock())
     loop = asyncio.get_running_loop()

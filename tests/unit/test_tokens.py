@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwarder.clock import ManualClock
+from forwarder.config import TokenKey, load
 from forwarder.errors import ConfigError, TokenError
 from forwarder.ids import RoomId
 from forwarder.rooms.roles import Role
@@ -22,10 +23,10 @@ from forwarder.signaling.tokens import (
     EXAMPLE_KEY,
     TOKEN_MAX,
     TTL_MAX_S,
-    TokenKey,
+    SigningKey,
     Tokens,
     check_keys,
-    token_keys,
+    signing_keys,
 )
 
 SECRET = b"0123456789abcdef0123456789abcdef"
@@ -40,7 +41,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def tokens(clock: ManualClock) -> Tokens:
-    return Tokens([TokenKey("k1", SECRET)], clock=clock, leeway_s=5)
+    return Tokens([SigningKey("k1", SECRET)], clock=clock, leeway_s=5)
 
 
 def payload(clock: ManualClock, **changes: Any) -> dict[str, Any]:
@@ -171,13 +172,13 @@ def test_public_key_as_secret_is_only_a_secret() -> None:
     clock = ManualClock()
     token = jwt.encode(payload(clock), private, algorithm="RS256", headers={"kid": "k1"})
     with pytest.raises(TokenError):
-        Tokens([TokenKey("k1", pem)], clock=clock).verify_join(token)
+        Tokens([SigningKey("k1", pem)], clock=clock).verify_join(token)
 
 
 def test_rotation(clock: ManualClock) -> None:
-    old = Tokens([TokenKey("old", OTHER)], clock=clock)
+    old = Tokens([SigningKey("old", OTHER)], clock=clock)
     token, _ = old.create_join(ROOM, role=Role.PASSIVE, name="Bo")
-    both = Tokens([TokenKey("new", SECRET), TokenKey("old", OTHER)], clock=clock)
+    both = Tokens([SigningKey("new", SECRET), SigningKey("old", OTHER)], clock=clock)
     assert both.verify_join(token).name == "Bo"
     fresh, _ = both.create_join(ROOM, role=Role.PASSIVE, name="Bo")
     assert jwt.get_unverified_header(fresh)["kid"] == "new"
@@ -204,7 +205,7 @@ def test_ttl_out_of_range(tokens: Tokens, ttl_s: float) -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.text(max_size=200) | st.binary(max_size=200).map(lambda b: b.decode("latin-1")))
 def test_any_text_is_refused_as_token(text: str) -> None:
-    tokens = Tokens([TokenKey("k1", SECRET)], clock=ManualClock())
+    tokens = Tokens([SigningKey("k1", SECRET)], clock=ManualClock())
     with pytest.raises(TokenError):
         tokens.verify_join(text)
 
@@ -229,14 +230,15 @@ def test_any_claims_are_refused_or_understood(data: st.DataObject) -> None:
     except (TypeError, ValueError):
         return
     try:
-        claims = Tokens([TokenKey("k1", SECRET)], clock=clock).verify_join(token)
+        claims = Tokens([SigningKey("k1", SECRET)], clock=clock).verify_join(token)
     except TokenError:
         return
     assert claims.expires_at <= clock.wall() + TTL_MAX_S + 5
 
 
 def test_example_key_needs_dev() -> None:
-    keys = token_keys([{"kid": "example", "secret": EXAMPLE_KEY}])
+    keys = signing_keys(load(None).api.token_keys)
+    assert keys[0].secret == EXAMPLE_KEY.encode()
     check_keys(keys, dev=True)
     with pytest.raises(ConfigError, match="example key"):
         check_keys(keys, dev=False)
@@ -246,12 +248,12 @@ def test_example_key_needs_dev() -> None:
 
 def test_all_faults_of_keys_at_once() -> None:
     entries = [
-        {"kid": "a", "secret": "short"},
-        {"kid": "a", "secret": "x" * 32},
-        {"kid": "no spaces", "secret": "x" * 32},
+        TokenKey("a", "short"),
+        TokenKey("a", "x" * 32),
+        TokenKey("no spaces", "x" * 32),
     ]
     with pytest.raises(ConfigError) as caught:
-        token_keys(entries)
+        signing_keys(entries)
     assert len(caught.value.faults) == 3
     assert "secret has 5 bytes" in caught.value.faults[0]
-    assert "x" * 32 not in repr(token_keys([{"kid": "a", "secret": "x" * 32}]))
+    assert "x" * 32 not in repr(signing_keys([TokenKey("a", "x" * 32)]))
