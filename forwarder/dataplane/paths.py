@@ -7,7 +7,7 @@ The socket path is always usable.  Nothing here attaches, binds or changes anyth
 from __future__ import annotations
 
 import socket
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from forwarder.dataplane.steering_errors import SteeringError
@@ -16,6 +16,8 @@ from forwarder.dataplane.steering_probe import PathProbe, probe
 UDP = "udp"
 XDP_PATHS = ("xdp-zerocopy", "xdp-native", "xdp-generic")
 PATHS = (*XDP_PATHS, UDP)
+
+Prober = Callable[[str], list[PathProbe]]
 
 
 @dataclass(frozen=True)
@@ -39,24 +41,25 @@ def interfaces() -> list[str]:
     return [name for _, name in socket.if_nameindex()]
 
 
-def examine(name: str, own_programs: Collection[int] = ()) -> InterfacePaths:
+def examine(name: str, prober: Prober = probe) -> InterfacePaths:
     """All paths of one interface.  SteeringError when there is no such interface."""
     sockets = PathProbe(UDP, True, "the kernel's sockets: any interface, no privileges")
-    return InterfacePaths(name, (*probe(name, own_programs), sockets))
+    return InterfacePaths(name, (*prober(name), sockets))
 
 
-def choose(wanted: str, names: Sequence[str], own_programs: Collection[int] = ()) -> Choice:
+def choose(wanted: str, names: Sequence[str], prober: Prober = probe) -> Choice:
     """The best path that all the named interfaces can use, within what is wanted.
 
     `wanted`: auto, xdp (the best of the XDP paths) or one path by name.  SteeringError, with a
-    sentence for each interface, when it asks for XDP and an interface cannot.
+    sentence for each interface, when it asks for XDP and an interface cannot.  `prober`: of a
+    loaded Steering, which knows its own program; by default every program is somebody else's.
     """
     if wanted == UDP:
         return Choice(UDP, "the configuration asks for it (network.path)")
     if not names:
         return Choice(UDP, "no interface is configured for XDP (network.interfaces is empty)")
     candidates = XDP_PATHS if wanted in ("auto", "xdp") else (wanted,)
-    examined = [examine(name, own_programs) for name in names]
+    examined = [examine(name, prober) for name in names]
     reasons: list[str] = []
     for path in candidates:
         refused = [

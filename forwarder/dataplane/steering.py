@@ -235,9 +235,7 @@ class Steering(SteeringTables):
             return AttachResult(ifname, ifindex, there, "attached already, kept")
         if there:
             self.detach(ifname)
-        state = bpf.xdp_read(ifindex)
-        if state.prog_id:
-            raise ForeignXdpProgram(ifname, state)
+        self.refuse_foreign(ifname)
         why = "generic mode was asked for"
         if mode != "generic":
             try:
@@ -269,6 +267,13 @@ class Steering(SteeringTables):
             bpf.pin(link_fd, self.pin_dir / f"link_{ifindex}")
         finally:
             os.close(link_fd)
+
+    def refuse_foreign(self, ifname: str) -> None:
+        """ForeignXdpProgram when a program that is not ours is on the interface."""
+        ifindex = _ifindex(ifname)
+        state = bpf.xdp_read(ifindex)
+        if state.prog_id and ifindex not in self.attached():
+            raise ForeignXdpProgram(ifname, state)
 
     def detach(self, ifname: str) -> bool:
         """Detach our program; False when it is not attached. A foreign one is never touched."""

@@ -1,0 +1,97 @@
+"""`vcfwd up`: the appliance on this host."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from forwarder.config import Config
+    from forwarder.supervisor.node import Node
+
+
+def up(
+    config: Annotated[Path | None, typer.Option(help="Configuration file (TOML).")] = None,
+    dev: Annotated[
+        bool, typer.Option("--dev", help="Accept the shipped example token key.")
+    ] = False,
+    json_: Annotated[
+        bool, typer.Option("--json", help="One JSON line on stdout when ready.")
+    ] = False,
+) -> None:
+    """Runs the appliance until SIGINT or SIGTERM; both processes end with it.
+
+    Without --config: loopback addresses, no interface attached, socket path.
+
+    Example: vcfwd up --dev
+    """
+    from forwarder import config as configuration
+    from forwarder.errors import ConfigError, VcfwdError
+    from forwarder.telemetry import logs
+
+    try:
+        settings = configuration.load(config)
+    except ConfigError as error:
+        for fault in error.faults:
+            print(f"vcfwd up: {fault}", file=sys.stderr)
+        raise typer.Exit(2) from error
+    logs.configure(settings.log.level, "json" if settings.log.format == "json" else "text")
+    try:
+        import uvloop
+
+        uvloop.run(_run(settings, dev=dev, json_=json_))
+    except VcfwdError as error:
+        print(f"vcfwd up: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
+
+
+async def _run(settings: Config, *, dev: bool, json_: bool) -> None:
+    from forwarder.supervisor.node import Node
+
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)  # repeated ones change nothing
+    node = Node(settings, dev=dev)
+    starting = asyncio.ensure_future(node.start())
+    waiting = asyncio.ensure_future(stopping.wait())
+    try:
+        await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            _announce(node, json_=json_)
+            await waiting
+    finally:
+        waiting.cancel()
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        await node.stop()
+
+
+def _announce(node: Node, *, json_: bool) -> None:
+    if json_:
+        print(json.dumps({"ready_ms": _age_ms(), "supervisor_rss_mb": _rss_mb()}), flush=True)
+    else:
+        for line in node.greeting():
+            print(line, flush=True)
+
+
+def _age_ms() -> int:
+    """Milliseconds since this process's start (/proc/self/stat, field 22; 10 ms ticks)."""
+    after_name = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    started = int(after_name[19]) / os.sysconf("SC_CLK_TCK")
+    return round((time.clock_gettime(time.CLOCK_BOOTTIME) - started) * 1000)
+
+
+def _rss_mb() -> float:
+    """Resident size of this process, MiB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)

@@ -1,0 +1,1 @@
+"""The wiring of a node: events -> rooms -> plan -> diff -> data plane."""

@@ -1,0 +1,236 @@
+"""What signaling asks of the node: `signaling.backend.Backend` on top of the rooms.
+
+Law: each method changes the rooms, saves what must survive, waits until the data plane's table
+agrees (`settle`), and answers.  Events for others are pushed at once: what they announce is on
+its way.  The exception is `leg live`, which is told when the table is in force (P-3).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from forwarder.clock import Clock
+from forwarder.errors import ErrorCode
+from forwarder.ice import IceLite, TuplesChanged
+from forwarder.ids import ParticipantId, RoomId
+from forwarder.rooms import events
+from forwarder.rooms.core import Rooms
+from forwarder.rooms.room import LegState, Participant
+from forwarder.signaling import messages as m
+from forwarder.signaling.backend import RoomDetail, RoomInfo, Session
+from forwarder.signaling.tokens import Claims
+from forwarder.supervisor import views
+from forwarder.table import KeyframeRequest
+
+log = logging.getLogger(__name__)
+
+
+class Table(Protocol):
+    """The reconciler, as this file needs it (reconcile.py)."""
+
+    async def settle(self) -> None:
+        """Returns when everything that changed in the rooms until now is in force."""
+
+    def changed(self) -> None:
+        """The rooms changed: reconcile soon."""
+
+    async def send(self, command: KeyframeRequest) -> None:
+        """A command that is not part of the table."""
+
+
+class StatusSource(Protocol):
+    async def status(self) -> dict[str, Any]: ...
+
+
+class RoomsBackend:
+    """Implements signaling's Backend."""
+
+    def __init__(
+        self,
+        rooms: Rooms,
+        ice: IceLite,
+        table: Table,
+        clock: Clock,
+        status: StatusSource,
+        *,
+        addresses: Sequence[tuple[str, int]],
+    ) -> None:
+        self._rooms = rooms
+        self._ice = ice
+        self._table = table
+        self._clock = clock
+        self._status = status
+        self._addresses = list(addresses)
+        self._sessions: dict[ParticipantId, Session] = {}
+
+    # ---- sessions ---------------------------------------------------------------------------
+
+    async def join(self, claims: Claims, message: m.Join, session: Session) -> m.Welcome:
+        me = self._rooms.join(
+            claims.room_id,
+            name=claims.name,
+            role=claims.role,
+            suites=message.suites,
+            now=self._clock.now(),
+        )
+        self._ice.add(me.id, me.ufrag, me.password)
+        await self._settle()
+        return self._welcome(me, message.id, session, resumed=False)
+
+    async def resume(self, message: m.Join, session: Session) -> m.Welcome:
+        me = self._rooms.resume(message.resume or "", self._clock.now())
+        await self._settle()
+        return self._welcome(me, message.id, session, resumed=True)
+
+    def _welcome(self, me: Participant, re: int, session: Session, *, resumed: bool) -> m.Welcome:
+        # The address that the client reached first: it surely can reach it again.
+        reached = (session.local[0], self._addresses[0][1] if self._addresses else 0)
+        addresses = [reached] if reached in self._addresses else []
+        addresses += [address for address in self._addresses if address != reached]
+        return views.welcome(
+            me,
+            self._rooms.others(me.id),
+            self._rooms.tracks_of_others(me.id),
+            views.media_offer(me, addresses),
+            re=re,
+            resumed=resumed,
+        )
+
+    def session_opened(self, participant_id: ParticipantId, session: Session) -> None:
+        self._sessions[participant_id] = session
+        me = self._rooms.participant(participant_id)
+        if me.subscriptions:
+            session.push(views.subscribed(me.subscriptions.values()))
+        if me.leg_state is LegState.LIVE:
+            session.push(m.LegState(state="live"))
+
+    def session_lost(self, participant_id: ParticipantId) -> None:
+        self._sessions.pop(participant_id, None)
+        self._rooms.session_lost(participant_id, self._clock.now())
+        self._table.changed()
+
+    async def leave(self, participant_id: ParticipantId, reason: str) -> None:
+        self._sessions.pop(participant_id, None)
+        self._rooms.leave(participant_id, reason, self._clock.now())
+        await self._settle()
+
+    # ---- requests of a joined participant ---------------------------------------------------
+
+    async def publish(self, participant_id: ParticipantId, message: m.Publish) -> m.Published:
+        specs = [views.track_spec(offer) for offer in message.tracks]
+        tracks = self._rooms.publish(participant_id, specs)
+        await self._settle()
+        return m.Published(
+            re=message.id,
+            tracks=[m.PublishedTrack(label=t.spec.label, track_id=t.id) for t in tracks],
+        )
+
+    async def unpublish(self, participant_id: ParticipantId, message: m.Unpublish) -> None:
+        self._rooms.unpublish(participant_id, message.track_ids)
+        await self._settle()
+
+    async def subscribe(self, participant_id: ParticipantId, message: m.Subscribe) -> m.Subscribed:
+        found = self._rooms.subscribe(participant_id, message.track_ids, message.auto)
+        answer = views.subscribed(found, message.id)
+        await self._settle()
+        return answer
+
+    async def unsubscribe(
+        self, participant_id: ParticipantId, message: m.Unsubscribe
+    ) -> m.Unsubscribed:
+        ended = self._rooms.unsubscribe(participant_id, message.track_ids)
+        await self._settle()
+        return m.Unsubscribed(re=message.id, track_ids=list(ended))
+
+    async def keyframe(self, participant_id: ParticipantId, message: m.KeyframeRequest) -> None:
+        subscription = self._rooms.subscription(participant_id, message.track_id)
+        await self._table.send(KeyframeRequest(subscription.track.source))
+
+    async def mute(self, participant_id: ParticipantId, message: m.Mute) -> None:
+        self._rooms.mute(participant_id, message.track_id, message.muted)
+        await self._settle()
+
+    async def data(self, participant_id: ParticipantId, message: m.Data) -> None:
+        told = m.DataReceived(participant_id=participant_id, payload=message.payload)
+        for target in self._rooms.data_targets(participant_id, message.to):
+            if target in self._sessions:
+                self._sessions[target].push(told)
+
+    # ---- the HTTP API -----------------------------------------------------------------------
+
+    async def create_room(
+        self, room_id: RoomId | None, *, max_active: int | None, max_passive: int | None
+    ) -> RoomInfo:
+        view = self._rooms.create_room(
+            room_id,
+            max_active=max_active,
+            max_passive=max_passive,
+            now=self._clock.now(),
+            created_at=self._clock.wall(),
+        )
+        self._table.changed()
+        return views.room_info(view)
+
+    async def list_rooms(self) -> list[RoomInfo]:
+        return [views.room_info(view) for view in self._rooms.list_rooms()]
+
+    async def show_room(self, room_id: RoomId) -> RoomDetail:
+        return views.room_detail(self._rooms.show_room(room_id))
+
+    def has_room(self, room_id: RoomId) -> bool:
+        return self._rooms.has_room(room_id)
+
+    async def close_room(self, room_id: RoomId, reason: str) -> None:
+        self._rooms.close_room(room_id, reason, self._clock.now())
+        await self._settle()
+
+    async def status(self) -> dict[str, Any]:
+        return await self._status.status()
+
+    # ---- what happened ----------------------------------------------------------------------
+
+    def tuples_changed(self, change: TuplesChanged) -> None:
+        """ICE validated, nominated or withdrew addresses."""
+        self._rooms.set_tuples(change.participant_id, change.tuples, change.nominated)
+        self.announce()
+
+    def tick(self) -> None:
+        """Consent, grace periods and empty rooms; call it about once a second."""
+        now = self._clock.now()
+        for change in self._ice.expire(now):
+            self._rooms.set_tuples(change.participant_id, change.tuples, change.nominated)
+        self._rooms.tick(now)
+        self.announce()
+
+    def leg_in_force(self, participant_id: ParticipantId) -> None:
+        """The table with this leg's addresses is in force."""
+        session = self._sessions.get(participant_id)
+        if session is not None:
+            session.push(m.LegState(state="live"))
+
+    async def _settle(self) -> None:
+        self.announce()
+        await self._table.settle()
+
+    def announce(self) -> None:
+        """Tells the sessions what happened in the rooms, and the reconciler that it did."""
+        for event in self._rooms.drain_events():
+            message = views.message_of(event)
+            if message is not None:
+                for target in self._rooms.recipients(event):
+                    if target in self._sessions:
+                        self._sessions[target].push(message)
+            if isinstance(event, events.ParticipantLeft):
+                self._end(event.participant.id, event.reason)
+            elif isinstance(event, events.RoomClosed):
+                for participant_id in event.participant_ids:
+                    self._end(participant_id, event.reason)
+        self._table.changed()
+
+    def _end(self, participant_id: ParticipantId, reason: str) -> None:
+        self._ice.remove(participant_id)
+        session = self._sessions.pop(participant_id, None)
+        if session is not None:
+            session.close(reason, ErrorCode.NO_SUCH_PARTICIPANT)

@@ -1,0 +1,208 @@
+"""Opens the data path of a node as the configuration asks: steering, sockets, data plane process.
+
+Law: whatever the kernel or the living data plane already has is taken over; a set-up that differs
+from the configuration is ended and made anew, and the log says so.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+from pathlib import Path
+
+from forwarder.config import Config
+from forwarder.dataplane import paths
+from forwarder.dataplane.process import DataPlane
+from forwarder.dataplane.selector import attach_classic
+from forwarder.dataplane.setup import Crypto, Interface, Local, Setup
+from forwarder.dataplane.sockets import Group
+from forwarder.dataplane.steering import Steering
+from forwarder.dataplane.steering_abi import XSKS_MAX, Rates
+from forwarder.errors import HostError
+from forwarder.telemetry.logs import fields
+
+log = logging.getLogger(__name__)
+
+XSKS_AN_INTERFACE = 64  # XSKMAP entries kept for the receive queues of one interface
+CRYPTO = {"auto": Crypto.AUTO, "ipsec-mb": Crypto.IMB, "openssl": Crypto.EVP}
+MODES = {"xdp-zerocopy": "native", "xdp-native": "native", "xdp-generic": "generic"}
+
+
+@dataclass
+class DataPath:
+    """The open data path.  `steering` is None where eBPF cannot be had (no privileges)."""
+
+    choice: paths.Choice
+    steering: Steering | None
+    plane: DataPlane
+    adopted: bool
+    selector: str  # "ebpf" or "classic", and why
+    zerocopy: tuple[bool, ...]
+
+    async def shutdown(self) -> None:
+        """Ends the data plane and takes everything out of the kernel again."""
+        await self.plane.shutdown()
+        if self.steering is not None:
+            self.steering.unload()
+
+
+def _rates(config: Config) -> Rates:
+    guard = config.guard
+    return Rates(
+        flow_bytes_per_s=guard.flow_bytes_per_s,
+        flow_burst_bytes=guard.flow_burst_bytes,
+        flow_packets_per_s=guard.flow_packets_per_s,
+        flow_burst_packets=guard.flow_burst_packets,
+        control_packets_per_s=guard.control_packets_per_s,
+        control_burst_packets=guard.control_burst,
+        admitted_packets_per_s=guard.control_packets_per_s,
+        admitted_burst_packets=guard.control_burst,
+        prefix_packets_per_s=guard.prefix_packets_per_s,
+        prefix_burst_packets=guard.prefix_burst,
+    )
+
+
+def _load_steering(config: Config) -> tuple[Steering | None, str]:
+    """The steering maps and program, or None and why not (fatal only where XDP is forced)."""
+    if os.geteuid() != 0:
+        return None, "not root: no eBPF, the classic selector guards nothing"
+    try:
+        return Steering.load(Path(config.network.bpf_pin_dir), _rates(config)), ""
+    except HostError as error:
+        if config.network.path.startswith("xdp"):
+            raise
+        return None, f"eBPF cannot be used: {error}"
+
+
+def _choose(config: Config, steering: Steering | None) -> paths.Choice:
+    """Falling back to sockets beside a foreign program would hide a fault of the set-up: refuse."""
+    network = config.network
+    if steering is None:
+        return paths.choose(network.path, network.interfaces)
+    if network.path != paths.UDP:
+        for name in network.interfaces:
+            steering.refuse_foreign(name)
+    return paths.choose(network.path, network.interfaces, steering.probe)
+
+
+def _attach(
+    config: Config, steering: Steering, choice: paths.Choice
+) -> tuple[paths.Choice, tuple[Interface, ...]]:
+    """Attaches to the configured interfaces and to nothing else."""
+    interfaces = []
+    for i, name in enumerate(config.network.interfaces):
+        mode = "native" if MODES[choice.path] == "native" else "generic"
+        result = steering.attach(name, "native" if mode == "native" else "generic")
+        base = i * XSKS_AN_INTERFACE
+        steering.set_port_base(result.ifindex, base)
+        zerocopy = choice.path == "xdp-zerocopy"
+        interfaces.append(Interface(name, result.ifindex, base, zerocopy))
+    return choice, tuple(interfaces)
+
+
+def _detach_others(steering: Steering, names: tuple[str, ...]) -> None:
+    """An interface that the configuration no longer names is given back."""
+    wanted = set()
+    for name in names:
+        try:
+            wanted.add(socket.if_nametoindex(name))
+        except OSError:
+            continue
+    for ifindex in steering.attached():
+        if ifindex not in wanted:
+            steering.detach(socket.if_indextoname(ifindex))
+
+
+def _setup(config: Config, interfaces: tuple[Interface, ...]) -> Setup:
+    plane, network = config.dataplane, config.network
+    return Setup(
+        locals=tuple(Local(str(ip_address(ip)), network.port) for ip in network.addresses),
+        workers=plane.workers,
+        interfaces=interfaces,
+        crypto=CRYPTO[plane.crypto],
+        legs_max=plane.legs_max,
+        sources_max=plane.sources_max,
+        routes_max=plane.routes_max,
+        history_audio=plane.history_audio,
+        history_video=plane.history_video,
+        audio_slots=plane.audio_slots,
+        video_slots=plane.video_slots,
+        frames=plane.frames,
+        queue_limit_ms=plane.queue_limit_ms,
+        idle_spin_us=plane.idle_spin_us,
+        busy_poll=plane.busy_poll,
+        rtcp_interval_ms=plane.rtcp_interval_ms,
+        orphan_s=plane.orphan_s,
+        cpus=plane.cpus,
+    )
+
+
+def _selector(steering: Steering | None) -> Callable[[Group], None]:
+    def attach(group: Group) -> None:
+        if steering is not None:
+            steering.attach_selector(group.sockets)
+        else:
+            attach_classic(group.sockets)
+
+    return attach
+
+
+async def open_datapath(
+    config: Config,
+    *,
+    on_restarted: Callable[[float], None],
+    on_failed: Callable[[str], None],
+) -> DataPath:
+    """Raises HostError or DataPlaneError with a sentence; nothing is left half open."""
+    network = config.network
+    steering, why_not = _load_steering(config)
+    interfaces: tuple[Interface, ...] = ()
+    try:
+        choice = _choose(config, steering)
+        if steering is not None:
+            _detach_others(steering, network.interfaces if choice.path != paths.UDP else ())
+            for ip in network.addresses:
+                steering.add_listen(ip, network.port)
+            if choice.path != paths.UDP:
+                choice, interfaces = _attach(config, steering, choice)
+        elif choice.path != paths.UDP:
+            choice = paths.Choice(paths.UDP, why_not)
+        plane = DataPlane(
+            Path(config.node.run_dir),
+            on_restarted=on_restarted,
+            on_failed=on_failed,
+            on_group=_selector(steering),
+        )
+        adopted = await _start(plane, _setup(config, interfaces), steering)
+    except BaseException:
+        if steering is not None:
+            steering.close()
+        raise
+    ready = plane.ready
+    return DataPath(
+        choice=choice,
+        steering=steering,
+        plane=plane,
+        adopted=adopted,
+        selector="ebpf" if steering is not None else f"classic: {why_not}",
+        zerocopy=tuple(ready.zerocopy) if ready is not None else (),
+    )
+
+
+async def _start(plane: DataPlane, setup: Setup, steering: Steering | None) -> bool:
+    """Starts or adopts; one whose set-up differs from the configuration is ended first."""
+    assert len(setup.interfaces) * XSKS_AN_INTERFACE <= XSKS_MAX
+    xsks = steering.xsks_fd if steering is not None and setup.interfaces else None
+    started = await plane.start(setup, xsks_map=xsks)
+    if started.adopted and replace(plane.setup, cpus=()) != replace(setup, cpus=()):
+        log.warning(
+            "the data plane that runs has another set-up; ending it",
+            extra=fields(pid=plane.pid),
+        )
+        await plane.shutdown()
+        started = await plane.start(setup, xsks_map=xsks)
+    return started.adopted

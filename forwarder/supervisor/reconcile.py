@@ -1,0 +1,246 @@
+"""The loop that keeps the data plane's table equal to plan(rooms).
+
+Law: one round at a time.  A round takes what changed, saves it, computes the smallest list of
+commands, applies it, and only then lets `settle` return.  A data plane that was restarted is told
+everything; one that lost events is dumped and compared.  No other code sends table commands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from forwarder.dataplane.commands import CommandClient, Outcome
+from forwarder.errors import CommandRefused, DataPlaneError, DataPlaneLost
+from forwarder.rooms.core import Rooms
+from forwarder.rooms.diff import IdentityChanged, Observed, Told, diff, diff_dirty
+from forwarder.rooms.plan import plan
+from forwarder.rooms.state import Dirty, IdKind
+from forwarder.supervisor.legpaths import LegPaths
+from forwarder.table import (
+    EMPTY,
+    Command,
+    KeyframeRequest,
+    LegRemove,
+    LegSet,
+    RouteRemove,
+    RouteSet,
+    SourceRemove,
+    SourceSet,
+)
+
+log = logging.getLogger(__name__)
+
+
+class Store(Protocol):
+    """What survives this process (forwarder/store)."""
+
+    def save(self, rooms: Rooms, dirty: Dirty) -> None: ...
+
+
+class Reconciler:
+    """See the module.  `on_in_force(leg)`: a leg's first addresses are in force.
+    `on_index_lost(leg)`: its send indices are lost; the client must rejoin with new keys."""
+
+    def __init__(
+        self,
+        rooms: Rooms,
+        client: CommandClient,
+        paths: LegPaths,
+        store: Store,
+        *,
+        on_in_force: Callable[[int], None],
+        on_index_lost: Callable[[int], None],
+        on_identity: Callable[[str], None],
+    ) -> None:
+        self._rooms = rooms
+        self._client = client
+        self._paths = paths
+        self._store = store
+        self._on_in_force = on_in_force
+        self._on_index_lost = on_index_lost
+        self._on_identity = on_identity
+        self._told = Told()
+        self._wake = asyncio.Event()
+        self._wanted = 0
+        self._done = 0
+        self._progress = asyncio.Condition()
+        self._down = False
+        self._replay = False
+        self._dump = False
+        self._headers = False
+        self.counters: Counter[str] = Counter()
+
+    # ---- what others call -------------------------------------------------------------------
+
+    def changed(self) -> None:
+        """The rooms changed."""
+        self._wake.set()
+
+    async def settle(self) -> None:
+        """Returns when everything that changed in the rooms until now is in force."""
+        self._wanted += 1
+        mine = self._wanted
+        self._wake.set()
+        async with self._progress:
+            await self._progress.wait_for(lambda: self._done >= mine)
+
+    async def send(self, command: KeyframeRequest) -> None:
+        """A command that is not part of the table.  It may be lost with the data plane."""
+        try:
+            await self._client.apply([command])
+        except (DataPlaneLost, CommandRefused):
+            self.counters["lost_requests"] += 1
+
+    def restarted(self) -> None:
+        """The data plane serves again, with an empty table."""
+        self._replay, self._down = True, False
+        self._wake.set()
+
+    def overflowed(self) -> None:
+        """Events were lost: what the data plane holds must be looked at."""
+        self._dump = True
+        self._wake.set()
+
+    def routes_changed(self) -> None:
+        """Links, addresses, routes or neighbours of the host changed."""
+        self._headers = True
+        self._wake.set()
+
+    async def begin(self, *, adopted: bool) -> None:
+        """The first round: an adopted data plane is compared, a fresh one told everything."""
+        self._paths.adopt()
+        self._dump, self._replay = adopted, not adopted
+        await self._round()
+
+    async def run(self) -> None:
+        """Rounds, for ever."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._down and not self._replay:
+                continue  # restarted() wakes us
+            asked = self._wanted
+            try:
+                await self._round()
+            except DataPlaneLost as error:
+                log.warning("the table waits for the data plane: %s", error)
+                if not self._replay:
+                    self._down = True
+                continue
+            except IdentityChanged as error:
+                self._on_identity(str(error))
+                self._down = True
+                continue
+            except DataPlaneError:
+                log.exception("a round failed; comparing with what the data plane holds")
+                self._dump = True
+                self._wake.set()
+                await asyncio.sleep(1.0)
+                continue
+            async with self._progress:
+                self._done = asked
+                self._progress.notify_all()
+
+    # ---- one round ----------------------------------------------------------------------------
+
+    async def _round(self) -> None:
+        dirty = self._rooms.drain_dirty()
+        if dirty:
+            self._store.save(self._rooms, dirty)
+        if self._replay:
+            self._replay = self._dump = self._headers = False
+            self.counters["replays"] += 1
+            self._told = Told()
+            self._paths.forget_headers()
+            await self._apply_all(diff(EMPTY, plan(self._rooms)))
+        elif self._dump:
+            self._dump = False
+            self.counters["dumps"] += 1
+            await self._compare()
+        elif dirty:
+            await self._carry_out(diff_dirty(self._told, self._rooms, dirty), dirty.legs)
+        if self._headers:
+            self._headers = False
+            commands = [self._paths.header(leg) for leg in self._told.legs.values()]
+            await self._apply([c for c in commands if c is not None])
+
+    async def _apply_all(self, commands: list[Command]) -> None:
+        concerned = set(self._rooms.state.by_leg) | self._paths.legs_with_flows()
+        await self._carry_out(commands, concerned)
+
+    async def _compare(self) -> None:
+        found = await self._client.dump()
+        observed = Observed(found["leg"], found["source"], found["route"])
+        want = plan(self._rooms)
+        commands = diff(observed, want)
+        missing = {c for c in commands if isinstance(c, LegSet | SourceSet | RouteSet)}
+        told = Told.of(want)
+        for command in missing:
+            match command:
+                case LegSet(leg):
+                    told.legs.pop(leg.id)
+                case SourceSet(source):
+                    told.sources.pop(source.id)
+                case RouteSet(route):
+                    told.routes.pop(route.id)
+        self._told = told
+        await self._apply_all(commands)
+        self._rooms.observed(
+            set(found["leg"]) & set(want.legs),
+            set(found["source"]) & set(want.sources),
+            set(found["route"]) & set(want.routes),
+        )
+        self._headers = True  # what an earlier supervisor sent is not known
+
+    async def _carry_out(self, commands: list[Command], concerned: Iterable[int]) -> None:
+        """In proportion to the change, not to the table: joins stay fast in a full node."""
+        changed = {c.leg.id: c.leg for c in commands if isinstance(c, LegSet)}
+        removed = {c.leg for c in commands if isinstance(c, LegRemove)}
+        wanted = {i: leg for i in concerned if (leg := self._told.legs.get(i)) and i not in removed}
+        wanted.update(changed)
+        live = {i for i in changed if (leg := self._told.legs.get(i)) and leg.nominated is not None}
+        self._paths.close_stale(wanted, {*concerned, *changed, *removed})
+        await self._apply(self._with_headers(commands))
+        in_force = [leg for i, leg in wanted.items() if self._told.legs.get(i) is leg]
+        self._paths.open(in_force)
+        for leg in in_force:
+            if leg.nominated is not None and leg.id in changed and leg.id not in live:
+                self._on_in_force(leg.id)
+
+    def _with_headers(self, commands: Iterable[Command]) -> list[Command]:
+        expanded: list[Command] = []
+        for command in commands:
+            expanded.append(command)
+            if isinstance(command, LegSet):
+                header = self._paths.header(command.leg)
+                if header is not None:
+                    expanded.append(header)
+        return expanded
+
+    async def _apply(self, commands: list[Command]) -> None:
+        if not commands:
+            return
+        for outcome in await self._client.apply_all(commands):
+            self._note(outcome)
+
+    def _note(self, outcome: Outcome) -> None:
+        command = outcome.command
+        if outcome.ok:
+            self.counters["applied"] += 1
+            self._told.apply(command)
+            match command:
+                case LegRemove(index):
+                    self._rooms.released(IdKind.LEG, index)
+                case SourceRemove(index):
+                    self._rooms.released(IdKind.SOURCE, index)
+                case RouteRemove(index):
+                    self._rooms.released(IdKind.ROUTE, index)
+            return
+        self.counters["refused"] += 1
+        log.error("%s", outcome.error())
+        if outcome.status == "index_lost" and isinstance(command, RouteSet):
+            self._on_index_lost(command.route.leg)

@@ -1,0 +1,152 @@
+"""Rooms as messages: what the join protocol and the HTTP API show of them.  Pure."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Sequence
+
+from forwarder.rooms import events
+from forwarder.rooms.events import Event
+from forwarder.rooms.room import (
+    Participant,
+    ParticipantView,
+    RoomView,
+    Subscription,
+    Track,
+    TrackSpec,
+    TrackView,
+    view_participant,
+    view_track,
+)
+from forwarder.rooms.room import RoomDetail as RoomsDetail
+from forwarder.signaling import messages as m
+from forwarder.signaling.backend import RoomDetail, RoomInfo
+
+
+def participant_info(view: ParticipantView) -> m.ParticipantInfo:
+    return m.ParticipantInfo(id=view.id, name=view.name, role=view.role)
+
+
+def track_info(view: TrackView) -> m.TrackInfo:
+    return m.TrackInfo(
+        id=view.id,
+        participant_id=view.participant_id,
+        label=view.label,
+        kind=view.kind,
+        codec=view.codec,
+        muted=view.muted,
+    )
+
+
+def track_spec(offer: m.TrackOffer) -> TrackSpec:
+    return TrackSpec(
+        label=offer.label,
+        kind=offer.kind,
+        codec=offer.codec,
+        pt=offer.pt,
+        clock_hz=offer.clock_hz,
+        ssrc=offer.ssrc,
+    )
+
+
+def subscription_info(subscription: Subscription) -> m.SubscriptionInfo:
+    spec = subscription.track.spec
+    return m.SubscriptionInfo(
+        track_id=subscription.track.id,
+        participant_id=subscription.track.participant_id,
+        kind=spec.kind,
+        codec=spec.codec,
+        ssrc=subscription.out_ssrc,
+        pt=spec.pt,
+        clock_hz=spec.clock_hz,
+    )
+
+
+def subscribed(subscriptions: Iterable[Subscription], re: int | None = None) -> m.Subscribed:
+    return m.Subscribed(re=re, subscriptions=[subscription_info(s) for s in subscriptions])
+
+
+def media_offer(participant: Participant, addresses: Sequence[tuple[str, int]]) -> m.MediaOffer:
+    """What the client needs to send and receive: the only place where keys leave the node."""
+
+    def encoded(key: bytes, salt: bytes) -> str:
+        return base64.b64encode(key + salt[: participant.suite.salt_size]).decode()
+
+    return m.MediaOffer(
+        addresses=list(addresses),
+        ufrag=participant.ufrag,
+        password=participant.password,
+        suite=participant.suite,
+        send_key=encoded(participant.rx_key, participant.rx_salt),
+        receive_key=encoded(participant.tx_key, participant.tx_salt),
+        rtcp_ssrc=participant.rtcp_ssrc,
+        cname=participant.cname,
+    )
+
+
+def welcome(
+    me: Participant,
+    others: Iterable[Participant],
+    tracks: Iterable[Track],
+    media: m.MediaOffer,
+    *,
+    re: int,
+    resumed: bool,
+) -> m.Welcome:
+    return m.Welcome(
+        re=re,
+        room_id=me.room_id,
+        participant_id=me.id,
+        role=me.role,
+        resume=me.resume,
+        resumed=resumed,
+        participants=[participant_info(view_participant(p)) for p in others],
+        tracks=[track_info(view_track(t)) for t in tracks],
+        media=media,
+    )
+
+
+def room_info(view: RoomView) -> RoomInfo:
+    return RoomInfo(
+        id=view.id,
+        created_at=view.created_at,
+        active=view.active,
+        passive=view.passive,
+        max_active=view.max_active,
+        max_passive=view.max_passive,
+        track_count=view.track_count,
+    )
+
+
+def room_detail(detail: RoomsDetail) -> RoomDetail:
+    return RoomDetail(
+        **room_info(detail.room).model_dump(),
+        participants=[participant_info(p) for p in detail.participants],
+        tracks=[track_info(t) for t in detail.tracks],
+    )
+
+
+def message_of(event: Event) -> m.ServerMessage | None:
+    """The message that tells a recipient of an event; None: nothing is said, something is done."""
+    match event:
+        case events.ParticipantJoined(participant=p):
+            return m.ParticipantJoined(participant=participant_info(p))
+        case events.ParticipantLeft(participant=p, reason=reason):
+            return m.ParticipantLeft(participant_id=p.id, reason=reason)
+        case events.TrackPublished(track=t):
+            return m.TrackPublished(track=track_info(t))
+        case events.TrackUnpublished(track=t):
+            return m.TrackUnpublished(track_id=t.id)
+        case events.TrackMuted(track=t, muted=muted):
+            return m.TrackMuted(track_id=t.id, muted=muted)
+        case events.Subscribed(subscriptions=subscriptions):
+            return subscribed(subscriptions)
+        case events.SubscriptionRefused(code=code, message=message):
+            return m.Error(code=code, message=message)
+        case events.Unsubscribed(track_id=track_id):
+            return m.Unsubscribed(track_ids=[track_id])
+        case events.LegLost():
+            return m.LegState(state="lost")
+        case _:
+            # LegLive is told once the table is in force; RoomClosed closes the sessions.
+            return None
