@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from forwarder import config
 from forwarder.errors import ConfigError
+from forwarder.signaling.tokens import EXAMPLE_KEY
 
 
 def faults_of(path=None, overrides=None, **where) -> list[str]:
@@ -66,6 +67,7 @@ def test_defaults():
     assert c.pacing.start_rate == 20_000_000
     assert c.node.name
     assert c.uses_example_key
+    assert [key.secret for key in c.api.token_keys] == [EXAMPLE_KEY]
 
 
 def test_file_and_overrides(file):

@@ -1,0 +1,164 @@
+"""have, want -> the shortest ordered list of commands that turns one into the other.
+
+Rule 1: adds before the routes that use them, legs first; removes after the routes that stop,
+        legs last.  So no command, at any prefix of the list, names a leg or source that is not
+        there, and none removes what is still used.
+Rule 2: pure.  No clock, no I/O.  Replaying a data plane is diff(EMPTY, want).
+Rule 3: the identity of a living object never changes (another key, SSRC, ...): its id is used
+        again only after its remove was answered.  A want that breaks this is a broken invariant
+        and raises IdentityChanged.
+
+`have` is what the data plane was told (Table, Told), or what it says it holds (Observed: ids and
+digests only, from a dump).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+from forwarder.rooms.core import Rooms
+from forwarder.rooms.plan import plan_dirty
+from forwarder.rooms.state import Dirty
+from forwarder.table import (
+    Command,
+    Leg,
+    LegRemove,
+    LegSet,
+    Route,
+    RouteRemove,
+    RouteSet,
+    Source,
+    SourceRemove,
+    SourceSet,
+    Table,
+    Tuple5,
+)
+
+
+class IdentityChanged(ValueError):
+    """The wanted object is not the one that lives under this id.  What to do: restart the data
+    plane and replay the table into it."""
+
+
+@dataclass
+class Told:
+    """What the data plane was told so far; `apply` keeps it in step with each command sent."""
+
+    legs: dict[int, Leg] = field(default_factory=dict)
+    sources: dict[int, Source] = field(default_factory=dict)
+    routes: dict[int, Route] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, told: Table) -> Told:
+        return cls(dict(told.legs), dict(told.sources), dict(told.routes))
+
+    def apply(self, command: Command) -> None:
+        """Commands that are not about the table (rate, header, filter, key frame) are ignored."""
+        match command:
+            case LegSet(leg):
+                self.legs[leg.id] = leg
+            case SourceSet(source):
+                self.sources[source.id] = source
+            case RouteSet(route):
+                self.routes[route.id] = route
+            case LegRemove(index):
+                self.legs.pop(index, None)
+            case SourceRemove(index):
+                self.sources.pop(index, None)
+            case RouteRemove(index):
+                self.routes.pop(index, None)
+
+    def part(self, dirty: Dirty) -> Table:
+        """What was told under these ids."""
+        return Table(
+            {i: self.legs[i] for i in dirty.legs if i in self.legs},
+            {i: self.sources[i] for i in dirty.sources if i in self.sources},
+            {i: self.routes[i] for i in dirty.routes if i in self.routes},
+        )
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What a dump showed: id -> digest; legs with the id of their keys, where it is known."""
+
+    legs: Mapping[int, int] = field(default_factory=dict)
+    sources: Mapping[int, int] = field(default_factory=dict)
+    routes: Mapping[int, int] = field(default_factory=dict)
+    key_ids: Mapping[int, int] = field(default_factory=dict)
+
+
+Have: TypeAlias = Table | Told | Observed
+
+
+def diff(have: Have, want: Table) -> list[Command]:
+    """Empty if and only if there is nothing to do."""
+    if isinstance(have, Observed):
+        _check_keys(have, want)
+    legs = [leg for i, leg in want.legs.items() if _differs(have.legs.get(i), leg)]
+    commands: list[Command] = []
+    if not isinstance(have, Observed):
+        commands += _shed(have, legs)
+    commands += [LegSet(leg) for leg in legs]
+    commands += [SourceSet(s) for i, s in want.sources.items() if _differs(have.sources.get(i), s)]
+    commands += [RouteSet(r) for i, r in want.routes.items() if _differs(have.routes.get(i), r)]
+    commands += [RouteRemove(i) for i in have.routes if i not in want.routes]
+    commands += [SourceRemove(i) for i in have.sources if i not in want.sources]
+    commands += [LegRemove(i) for i in have.legs if i not in want.legs]
+    return commands
+
+
+def diff_dirty(told: Told, rooms: Rooms, dirty: Dirty) -> list[Command]:
+    """diff(told, plan(rooms)), when nothing outside `dirty` changed; in proportion to the change.
+
+    The result is not applied to `told` yet: that is for whoever sends the commands.
+    """
+    return diff(told.part(dirty), plan_dirty(rooms, dirty))
+
+
+def _identity(value: Leg | Source | Route) -> tuple[Any, ...]:
+    match value:
+        case Leg():
+            return (value.key_id, value.worker, value.suite)
+        case Source():
+            return (value.leg, value.ssrc, value.mid, value.rid, value.by_pt)
+        case Route():
+            return (value.leg, value.out_ssrc, value.seq_start, value.ts_offset)
+
+
+def _differs(have: Leg | Source | Route | int | None, want: Leg | Source | Route) -> bool:
+    if have is None:
+        return True
+    if isinstance(have, int):
+        return have != want.digest
+    if have == want:
+        return False
+    if _identity(have) != _identity(want):
+        raise IdentityChanged(
+            f"{type(want).__name__.lower()} {want.id} is alive as another: it must be removed, "
+            "and the remove answered, before its id is used again"
+        )
+    return True
+
+
+def _check_keys(have: Observed, want: Table) -> None:
+    for index, key_id in have.key_ids.items():
+        leg = want.legs.get(index)
+        if leg is not None and leg.key_id != key_id:
+            raise IdentityChanged(f"leg {index} is alive with other keys than the table wants")
+
+
+def _shed(have: Table | Told, legs: Collection[Leg]) -> list[Command]:
+    """A 5-tuple leads to one leg: those who lose one to another leg let go of it first."""
+    gained: dict[Tuple5, int] = {}
+    for leg in legs:
+        old = have.legs.get(leg.id)
+        gained.update({t: leg.id for t in leg.tuples if old is None or t not in old.tuples})
+    if not gained:
+        return []
+    return [
+        LegSet(replace(leg, tuples=(), nominated=None))
+        for leg in have.legs.values()
+        if any(gained.get(t, leg.id) != leg.id for t in leg.tuples)
+    ]

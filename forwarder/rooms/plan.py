@@ -1,0 +1,121 @@
+"""rooms -> the forwarding table that the data plane should hold.
+
+Law: pure; the same rooms give the same table, in the same process or after a restart.  Everybody
+in a room has a leg, live or not, and routes to it, so that media flows with the first packet after
+the ICE check; a leg without a nominated address is sent nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from forwarder import table
+from forwarder.rooms.core import Rooms
+from forwarder.rooms.room import Participant, Room, Subscription, Track
+from forwarder.rooms.state import Dirty
+from forwarder.rtp.codecs import Codec, Kind
+from forwarder.table import Leg, Queue, Route, Source, Table
+
+CODECS = {
+    Codec.OPUS: table.Codec.OPAQUE,
+    Codec.H264: table.Codec.H264,
+    Codec.VP8: table.Codec.VP8,
+    Codec.VP9: table.Codec.VP9,
+    Codec.AV1: table.Codec.AV1,
+}
+QUEUES = {Kind.AUDIO: Queue.AUDIO, Kind.VIDEO: Queue.VIDEO}
+
+
+def plan_leg(participant: Participant, rate_bps: int) -> Leg:
+    p = participant
+    return Leg(
+        id=p.leg,
+        worker=p.worker,
+        key_id=p.key_id,
+        suite=table.Suite(p.suite.profile),
+        rx_key=p.rx_key,
+        rx_salt=p.rx_salt,
+        tx_key=p.tx_key,
+        tx_salt=p.tx_salt,
+        local=p.local,
+        tuples=p.tuples,
+        nominated=p.nominated,
+        rate_bps=rate_bps,
+        rtcp_ssrc=p.rtcp_ssrc,
+        cname=p.cname,
+    )
+
+
+def plan_source(track: Track) -> Source:
+    spec = track.spec
+    return Source(
+        id=track.source,
+        leg=track.publisher.leg,
+        ssrc=spec.ssrc,
+        clock_hz=spec.clock_hz,
+        pt=spec.pt,
+        queue=QUEUES[spec.kind],
+        codec=CODECS[spec.codec],
+    )
+
+
+def plan_route(subscription: Subscription) -> Route:
+    track = subscription.track
+    return Route(
+        id=subscription.route,
+        leg=subscription.subscriber.leg,
+        source=track.source,
+        source_worker=track.publisher.worker,
+        out_ssrc=subscription.out_ssrc,
+        ts_offset=subscription.ts_offset,
+        seq_start=subscription.seq_start,
+        pt=track.spec.pt,
+        gated=track.kind is Kind.VIDEO,
+        paused=track.muted,
+    )
+
+
+def _plan(
+    participants: Iterable[Participant],
+    tracks: Iterable[Track],
+    subscriptions: Iterable[Subscription],
+    rate_bps: int,
+) -> Table:
+    return Table(
+        legs={p.leg: plan_leg(p, rate_bps) for p in participants},
+        sources={t.source: plan_source(t) for t in tracks},
+        routes={s.route: plan_route(s) for s in subscriptions},
+    )
+
+
+def plan(rooms: Rooms) -> Table:
+    """The whole node: what a data plane that starts empty is told."""
+    state = rooms.state
+    return _plan(
+        state.participants.values(),
+        state.tracks.values(),
+        state.by_route.values(),
+        state.limits.start_rate,
+    )
+
+
+def plan_room(rooms: Rooms, room: Room) -> Table:
+    """One room: it shares nothing with the others."""
+    tracks = room.tracks.values()
+    return _plan(
+        room.participants.values(),
+        tracks,
+        (s for t in tracks for s in t.subscriptions.values()),
+        rooms.state.limits.start_rate,
+    )
+
+
+def plan_dirty(rooms: Rooms, dirty: Dirty) -> Table:
+    """What is there now under the ids that changed: work in proportion to the change."""
+    state = rooms.state
+    return _plan(
+        (state.by_leg[i] for i in dirty.legs if i in state.by_leg),
+        (state.by_source[i] for i in dirty.sources if i in state.by_source),
+        (state.by_route[i] for i in dirty.routes if i in state.by_route),
+        state.limits.start_rate,
+    )

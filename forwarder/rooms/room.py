@@ -1,0 +1,225 @@
+"""Rooms, participants, tracks, subscriptions: what they hold and the states they pass through.
+
+Law: every state and every allowed change of state is in this file, as tables.  Nothing here
+decides anything; core.py, tracks.py and subscriptions.py do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TypeVar
+
+from forwarder.ids import LegId, ParticipantId, RoomId, RouteId, SourceId, Ssrc, TrackId
+from forwarder.rooms.roles import Role
+from forwarder.rtp.codecs import Codec, Kind
+from forwarder.rtp.suites import Suite
+from forwarder.table import Tuple5
+
+
+class RoomState(Enum):
+    EMPTY = "empty"
+    OCCUPIED = "occupied"
+    CLOSED = "closed"
+
+
+class ParticipantState(Enum):
+    JOINED = "joined"  # its session is open
+    AWAY = "away"  # its session is lost; leg, tracks and subscriptions stay for the grace period
+    LEFT = "left"
+
+
+class LegState(Enum):
+    WAITING = "waiting"  # no address was validated yet: nothing is sent
+    LIVE = "live"
+    LOST = "lost"  # it was live; no address is valid now
+
+
+AnyState = TypeVar("AnyState", RoomState, ParticipantState, LegState)
+
+TRANSITIONS: dict[Enum, frozenset[Enum]] = {
+    RoomState.EMPTY: frozenset({RoomState.OCCUPIED, RoomState.CLOSED}),
+    RoomState.OCCUPIED: frozenset({RoomState.EMPTY, RoomState.CLOSED}),
+    RoomState.CLOSED: frozenset(),
+    ParticipantState.JOINED: frozenset({ParticipantState.AWAY, ParticipantState.LEFT}),
+    ParticipantState.AWAY: frozenset({ParticipantState.JOINED, ParticipantState.LEFT}),
+    ParticipantState.LEFT: frozenset(),
+    LegState.WAITING: frozenset({LegState.LIVE}),
+    LegState.LIVE: frozenset({LegState.LOST}),
+    LegState.LOST: frozenset({LegState.LIVE}),
+}
+
+
+def changed(have: AnyState, to: AnyState) -> AnyState:
+    """`to`, if TRANSITIONS allows it; anything else is a broken invariant."""
+    if to not in TRANSITIONS[have]:
+        raise AssertionError(f"{have} cannot become {to}")
+    return to
+
+
+@dataclass(frozen=True, slots=True)
+class TrackSpec:
+    """A track as its publisher offers it; `label` is the publisher's own name for it."""
+
+    label: str
+    kind: Kind
+    codec: Codec
+    pt: int
+    clock_hz: int
+    ssrc: int
+
+
+@dataclass(slots=True, eq=False)
+class Track:
+    """A published track: one source of its publisher's leg."""
+
+    id: TrackId
+    room_id: RoomId
+    publisher: Participant = field(repr=False)
+    spec: TrackSpec
+    source: SourceId
+    muted: bool = False
+    subscriptions: dict[ParticipantId, Subscription] = field(default_factory=dict, repr=False)
+
+    @property
+    def participant_id(self) -> ParticipantId:
+        return self.publisher.id
+
+    @property
+    def kind(self) -> Kind:
+        return self.spec.kind
+
+
+@dataclass(slots=True, eq=False)
+class Subscription:
+    """What a participant receives of a track: one route of its leg."""
+
+    track: Track
+    subscriber: Participant = field(repr=False)
+    route: RouteId
+    out_ssrc: Ssrc
+    seq_start: int
+    ts_offset: int
+
+
+@dataclass(slots=True, eq=False)
+class Participant:
+    """Somebody in a room, and the one leg that carries all its media.
+
+    Keys are named from the node's side: `rx` is what the participant sends with.
+    """
+
+    id: ParticipantId
+    room_id: RoomId
+    name: str
+    role: Role
+    leg: LegId
+    worker: int
+    key_id: int
+    suite: Suite
+    rx_key: bytes = field(repr=False)
+    rx_salt: bytes = field(repr=False)
+    tx_key: bytes = field(repr=False)
+    tx_salt: bytes = field(repr=False)
+    ufrag: str
+    password: str = field(repr=False)
+    resume: str = field(repr=False)
+    rtcp_ssrc: Ssrc
+    cname: str
+    state: ParticipantState = ParticipantState.JOINED
+    auto: bool = False
+    leg_state: LegState = LegState.WAITING
+    tuples: tuple[Tuple5, ...] = ()
+    nominated: int | None = None
+    local: int = 0
+    tracks: dict[TrackId, Track] = field(default_factory=dict, repr=False)
+    subscriptions: dict[TrackId, Subscription] = field(default_factory=dict, repr=False)
+
+    @property
+    def shown(self) -> bool:
+        """Whether others learn that this participant exists."""
+        return self.role is not Role.BACKSTAGE
+
+
+@dataclass(slots=True, eq=False)
+class Room:
+    """A room: who is in it, what they publish, and how many may be."""
+
+    id: RoomId
+    created_at: float
+    max_active: int
+    max_passive: int
+    state: RoomState = RoomState.EMPTY
+    active: int = 0
+    passive: int = 0
+    participants: dict[ParticipantId, Participant] = field(default_factory=dict, repr=False)
+    tracks: dict[TrackId, Track] = field(default_factory=dict, repr=False)
+    ssrcs: dict[int, TrackId] = field(default_factory=dict, repr=False)
+    """Incoming SSRCs: no two tracks of a room have the same."""
+    autos: dict[ParticipantId, Participant] = field(default_factory=dict, repr=False)
+    """Those who subscribe to whatever is published."""
+
+
+# ---- what list and show return -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ParticipantView:
+    id: ParticipantId
+    name: str
+    role: Role
+    state: ParticipantState
+    leg: LegId
+    leg_state: LegState
+
+
+@dataclass(frozen=True, slots=True)
+class TrackView:
+    id: TrackId
+    participant_id: ParticipantId
+    label: str
+    kind: Kind
+    codec: Codec
+    muted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RoomView:
+    """A room at one moment; `created_at` in seconds since 1970-01-01 UTC."""
+
+    id: RoomId
+    created_at: float
+    active: int
+    passive: int
+    max_active: int
+    max_passive: int
+    track_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoomDetail:
+    room: RoomView
+    participants: tuple[ParticipantView, ...]
+    tracks: tuple[TrackView, ...]
+
+
+def view_participant(p: Participant) -> ParticipantView:
+    return ParticipantView(p.id, p.name, p.role, p.state, p.leg, p.leg_state)
+
+
+def view_track(t: Track) -> TrackView:
+    return TrackView(t.id, t.publisher.id, t.spec.label, t.spec.kind, t.spec.codec, t.muted)
+
+
+def view_room(r: Room) -> RoomView:
+    return RoomView(
+        r.id, r.created_at, r.active, r.passive, r.max_active, r.max_passive, len(r.tracks)
+    )
+
+
+def view_detail(r: Room) -> RoomDetail:
+    return RoomDetail(
+        view_room(r),
+        tuple(view_participant(p) for p in r.participants.values()),
+        tuple(view_track(t) for t in r.tracks.values()),
+    )

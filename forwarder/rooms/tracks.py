@@ -1,0 +1,85 @@
+"""Publishing: a participant's tracks, all or none.
+
+Law: what is published is a source of the publisher's leg from this moment; whoever asked for
+everything (`auto`) is subscribed in the same step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from forwarder.errors import Refused
+from forwarder.ids import TrackId
+from forwarder.rooms import events
+from forwarder.rooms.admission import check_publish
+from forwarder.rooms.allocate import urlsafe
+from forwarder.rooms.room import Participant, Subscription, Track, TrackSpec, view_track
+from forwarder.rooms.state import State
+from forwarder.rooms.subscriptions import admit_subscriptions, link, unlink_track
+
+TRACK_ID_BYTES = 9
+"""Random bytes of a track id: 12 characters."""
+
+
+def publish(state: State, publisher: Participant, specs: Sequence[TrackSpec]) -> list[Track]:
+    room = state.rooms[publisher.room_id]
+    check_publish(room, publisher, specs)
+    state.check_sources([spec.kind for spec in specs])
+    tracks = []
+    for spec in specs:
+        track = Track(
+            id=_new_id(state),
+            room_id=room.id,
+            publisher=publisher,
+            spec=spec,
+            source=state.new_source(),
+        )
+        state.add_track(track)
+        state.events.append(events.TrackPublished(room.id, view_track(track)))
+        tracks.append(track)
+    for subscriber in room.autos.values():
+        if subscriber is not publisher:
+            _auto_subscribe(state, subscriber, tracks)
+    return tracks
+
+
+def _new_id(state: State) -> TrackId:
+    while True:
+        track_id = TrackId("t" + urlsafe(state.secrets, TRACK_ID_BYTES))
+        if track_id not in state.tracks:
+            return track_id
+
+
+def _auto_subscribe(state: State, subscriber: Participant, tracks: list[Track]) -> None:
+    given: list[Subscription] = []
+    for track in tracks:
+        try:
+            admit_subscriptions(state, subscriber, 1)
+        except Refused as refused:
+            state.events.append(
+                events.SubscriptionRefused(
+                    track.room_id, subscriber.id, track.id, refused.code, str(refused)
+                )
+            )
+        else:
+            given.append(link(state, subscriber, track))
+    if given:
+        state.events.append(events.Subscribed(subscriber.room_id, subscriber.id, tuple(given)))
+
+
+def unpublish(state: State, tracks: Sequence[Track]) -> None:
+    for track in tracks:
+        receivers = unlink_track(state, track)
+        state.drop_track(track)
+        if receivers:
+            state.events.append(events.Unsubscribed(track.room_id, track.id, receivers))
+        state.events.append(events.TrackUnpublished(track.room_id, view_track(track)))
+
+
+def mute(state: State, track: Track, muted: bool) -> None:
+    """A muted track's routes are paused; its source stays, so that unmuting is quick."""
+    if track.muted == muted:
+        return
+    track.muted = muted
+    state.touch_track(track)
+    state.events.append(events.TrackMuted(track.room_id, view_track(track), muted))

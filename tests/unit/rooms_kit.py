@@ -1,0 +1,139 @@
+"""Rooms with seeded randomness, and a strict model of the data plane's tables."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field, replace
+
+from forwarder.rooms.admission import Limits
+from forwarder.rooms.core import Rooms
+from forwarder.rooms.roles import Role
+from forwarder.rooms.room import TrackSpec
+from forwarder.rooms.state import IdKind
+from forwarder.rtp.codecs import Codec, Kind
+from forwarder.rtp.suites import Suite
+from forwarder.table import (
+    LegRemove,
+    LegSet,
+    RouteRemove,
+    RouteSet,
+    SourceRemove,
+    SourceSet,
+    Table,
+    Tuple5,
+)
+
+SUITES = [Suite.GCM, Suite.SHA1]
+
+
+class SeededSecrets:
+    def __init__(self, seed: int = 1) -> None:
+        self._random = random.Random(seed)
+
+    def token_bytes(self, nbytes: int, /) -> bytes:
+        return self._random.randbytes(nbytes)
+
+    def randbits(self, k: int, /) -> int:
+        return self._random.getrandbits(k)
+
+
+def make_rooms(seed: int = 1, **limits) -> Rooms:
+    return Rooms(replace(Limits(), **limits), SeededSecrets(seed))
+
+
+def join(rooms: Rooms, room_id: str = "r", role: Role = Role.ACTIVE, now: float = 0.0, **kw):
+    return rooms.join(room_id, name=kw.pop("name", "n"), role=role, suites=SUITES, now=now)
+
+
+def audio(ssrc: int, label: str = "") -> TrackSpec:
+    return TrackSpec(label or f"a{ssrc}", Kind.AUDIO, Codec.OPUS, 111, 48000, ssrc)
+
+
+def video(ssrc: int, label: str = "") -> TrackSpec:
+    return TrackSpec(label or f"v{ssrc}", Kind.VIDEO, Codec.H264, 96, 90000, ssrc)
+
+
+def tuple5(port: int, ip: str = "192.0.2.7") -> Tuple5:
+    return Tuple5(ip, port, "127.0.0.1", 4433)
+
+
+class Broken(AssertionError):
+    """The data plane would have refused the command."""
+
+
+@dataclass
+class Plane:
+    """Holds what the data plane holds, and refuses what it refuses (enum vc_status)."""
+
+    legs: dict = field(default_factory=dict)
+    sources: dict = field(default_factory=dict)
+    routes: dict = field(default_factory=dict)
+
+    def apply(self, command) -> None:
+        match command:
+            case LegSet(leg):
+                self._same(self.legs.get(leg.id), leg, "key_id", "worker", "suite")
+                for other in self.legs.values():
+                    if other.id != leg.id and set(other.tuples) & set(leg.tuples):
+                        raise Broken("duplicate_tuple")
+                self.legs[leg.id] = leg
+            case SourceSet(source):
+                self._need(self.legs, source.leg, "no_leg")
+                self._same(self.sources.get(source.id), source, "leg", "ssrc")
+                self.sources[source.id] = source
+            case RouteSet(route):
+                self._need(self.legs, route.leg, "no_leg")
+                self._need(self.sources, route.source, "no_source")
+                worker = self.legs[self.sources[route.source].leg].worker
+                if worker != route.source_worker:
+                    raise Broken("not_owner")
+                self._same(
+                    self.routes.get(route.id), route, "leg", "out_ssrc", "seq_start", "ts_offset"
+                )
+                mine = [o for o in self.routes.values() if o.leg == route.leg]
+                if any(o.out_ssrc == route.out_ssrc and o.id != route.id for o in mine):
+                    raise Broken("duplicate_ssrc")
+                self.routes[route.id] = route
+            case RouteRemove(index):
+                self._need(self.routes, index, "no_route")
+                del self.routes[index]
+            case SourceRemove(index):
+                self._need(self.sources, index, "no_source")
+                if any(r.source == index for r in self.routes.values()):
+                    raise Broken("in_use")
+                del self.sources[index]
+            case LegRemove(index):
+                self._need(self.legs, index, "no_leg")
+                users = [*self.sources.values(), *self.routes.values()]
+                if any(user.leg == index for user in users):
+                    raise Broken("in_use")
+                del self.legs[index]
+            case _:
+                raise Broken(f"unexpected {command}")
+
+    def run(self, commands, rooms: Rooms | None = None) -> None:
+        """Applies all; tells the rooms which ids are free again."""
+        for command in commands:
+            self.apply(command)
+        for command in commands if rooms else ():
+            match command:
+                case LegRemove(index):
+                    assert rooms.released(IdKind.LEG, index)
+                case SourceRemove(index):
+                    assert rooms.released(IdKind.SOURCE, index)
+                case RouteRemove(index):
+                    assert rooms.released(IdKind.ROUTE, index)
+
+    @property
+    def table(self) -> Table:
+        return Table(dict(self.legs), dict(self.sources), dict(self.routes))
+
+    @staticmethod
+    def _need(table, index, status) -> None:
+        if index not in table:
+            raise Broken(status)
+
+    @staticmethod
+    def _same(old, new, *names) -> None:
+        if old is not None and any(getattr(old, n) != getattr(new, n) for n in names):
+            raise Broken("identity")
