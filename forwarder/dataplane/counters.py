@@ -1,0 +1,71 @@
+"""Read the counters and statistics of a data plane from its segments.
+
+Law: reading changes nothing and never waits for a worker.  Each number has one writer; a
+snapshot is read again when it does not balance, because it may have been taken between two
+stores of a worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from forwarder.dataplane.abi import COPY_DROPS, COUNTERS, DROPS, Segment, ffi
+from forwarder.dataplane.tally import (
+    LegStats,
+    RouteStats,
+    Snapshot,
+    SourceStats,
+    Tally,
+    add,
+    balanced,
+    imbalance,
+)
+
+__all__ = ["Snapshot", "Tally", "add", "balanced", "imbalance", "snapshot"]
+
+ATTEMPTS = 16
+"""Readings until one balances; the last one is returned as it is."""
+
+_NAMES = tuple(name for name, _ in COUNTERS)
+_DROPS = tuple(label for label, _ in DROPS)
+_COPY_DROPS = tuple(label for label, _ in COPY_DROPS)
+
+
+def _tally(record: Any) -> Tally:
+    return Tally(
+        {name: getattr(record, name) for name in _NAMES},
+        dict(zip(_DROPS, ffi.unpack(record.drops, len(_DROPS)), strict=True)),
+        dict(zip(_COPY_DROPS, ffi.unpack(record.copy_drops, len(_COPY_DROPS)), strict=True)),
+    )
+
+
+def snapshot(segments: Sequence[Segment]) -> Snapshot:
+    """The counters of all workers, read until they balance (at most ATTEMPTS times)."""
+    for _ in range(ATTEMPTS):
+        result = add([_tally(segment.counters()) for segment in segments])
+        if balanced(result):
+            break
+    return result
+
+
+def _read(kind: Any, record: Any) -> Any:
+    return kind(**{name: getattr(record, name) for name in kind.__dataclass_fields__})
+
+
+def leg_stats(segment: Segment, leg: int) -> LegStats:
+    """Of a leg, from the segment of the worker that owns it."""
+    result: LegStats = _read(LegStats, segment.leg_stats(leg))
+    return result
+
+
+def source_stats(segment: Segment, source: int) -> SourceStats:
+    """Of a source, from the segment of the worker that owns its leg."""
+    result: SourceStats = _read(SourceStats, segment.source_stats(source))
+    return result
+
+
+def route_stats(segment: Segment, route: int) -> RouteStats:
+    """Of a route, from the segment of the worker that owns its leg."""
+    result: RouteStats = _read(RouteStats, segment.route_stats(route))
+    return result

@@ -1,0 +1,359 @@
+"""Start, adopt, watch and restart the data plane process.
+
+Law: the process outlives this object unless shutdown() is called; sockets and memory are held by
+both processes, so whichever restarts gets them from the other.  A restart keeps the descriptors
+and the index store, wipes the rings, and leaves the table empty: whoever owns the table replays
+it when `on_restarted` is called.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from forwarder.dataplane import counters as tallies
+from forwarder.dataplane.abi import Segment
+from forwarder.dataplane.control import Control, Ready
+from forwarder.dataplane.parts import Parts, assemble, create, drain
+from forwarder.dataplane.setup import Local, Setup
+from forwarder.dataplane.sockets import Group
+from forwarder.dataplane.started import Started
+from forwarder.dataplane.tally import LegStats, RouteStats, Snapshot, SourceStats
+from forwarder.dataplane.watch import POLL_S, Watch
+from forwarder.errors import DataPlaneError, DataPlaneLost
+
+log = logging.getLogger(__name__)
+
+LOG_NAME = "dataplane.log"
+LOG_MAX = 1 << 20
+"""Bytes after which the log starts anew at the next start."""
+RESTART_PAUSE_S = (0.0, 0.1, 0.3, 1.0, 2.0)
+"""Pauses before the attempts of one restart; the last one repeats."""
+END_TIMEOUT_S = 4.0
+
+
+def find_binary() -> Path:
+    """VCFWD_DATAPLANE, else build/vcfwd-dataplane of the checkout, else /usr/lib/vcfwd/."""
+    named = os.environ.get("VCFWD_DATAPLANE")
+    places = [Path(named)] if named else [
+        Path(__file__).resolve().parents[2] / "build" / "vcfwd-dataplane",
+        Path("/usr/lib/vcfwd/vcfwd-dataplane"),
+    ]  # fmt: skip
+    for place in places:
+        if os.access(place, os.X_OK):
+            return place
+    tried = " or ".join(str(place) for place in places)
+    raise DataPlaneError(f"there is no data plane program at {tried}: run 'make dataplane'")
+
+
+class DataPlane:
+    """One data plane of one run directory.
+
+    `on_restarted(gap_ms)` is called once the process serves again with an empty table; gap_ms
+    is the time in which no packet was forwarded, as far as the supervisor can tell.
+    `on_failed(sentence)` is called for each attempt to restart that failed; attempts go on.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        *,
+        binary: Path | None = None,
+        on_restarted: Callable[[float], None] | None = None,
+        on_failed: Callable[[str], None] | None = None,
+        on_group: Callable[[Group], None] | None = None,
+    ) -> None:
+        self.run_dir = run_dir
+        self.on_restarted = on_restarted
+        self.on_failed = on_failed
+        self.on_lost: list[Callable[[], None]] = []
+        """Called at once when the process is known to be gone, before it is started again."""
+        self.restarts = 0
+        self.ready: Ready | None = None
+        self._binary = binary
+        self._on_group = on_group
+        self._parts: Parts | None = None
+        self._control: Control | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+        self._pid = 0
+        self._pidfd = -1
+        self._ended = asyncio.Event()
+        self._watcher: asyncio.Task[None] | None = None
+        self._restarting = asyncio.Lock()
+        self._lock_fd = -1
+
+    # ---- what others read -------------------------------------------------------------------
+
+    @property
+    def parts(self) -> Parts:
+        if self._parts is None:
+            raise DataPlaneLost("the data plane was not started")
+        return self._parts
+
+    @property
+    def pid(self) -> int:
+        return self._pid
+
+    @property
+    def setup(self) -> Setup:
+        """As it runs: ports bound, whatever was adopted."""
+        return self.parts.setup
+
+    @property
+    def locals(self) -> tuple[Local, ...]:
+        return self.parts.setup.locals
+
+    @property
+    def groups(self) -> list[Group]:
+        """The sockets of each local address; the slow ones are the supervisor's to read."""
+        return self.parts.groups
+
+    @property
+    def segments(self) -> list[Segment]:
+        return self.parts.segments
+
+    @property
+    def xsks_map(self) -> int | None:
+        return self.parts.xsks_map
+
+    def counters(self) -> Snapshot:
+        """All counters, summed and for each worker."""
+        return tallies.snapshot(self.segments)
+
+    def leg_stats(self, worker: int, leg: int) -> LegStats:
+        return tallies.leg_stats(self.segments[worker], leg)
+
+    def source_stats(self, worker: int, source: int) -> SourceStats:
+        return tallies.source_stats(self.segments[worker], source)
+
+    def route_stats(self, worker: int, route: int) -> RouteStats:
+        return tallies.route_stats(self.segments[worker], route)
+
+    def ring(self, worker: int) -> None:
+        """Rings a worker's bell if it sleeps; after pushes."""
+        if self.parts.segments[worker].must_ring():
+            os.eventfd_write(self.parts.cmd_bells[worker], 1)
+
+    def event_bell(self, worker: int) -> int:
+        return self.parts.evt_bells[worker]
+
+    # ---- life -------------------------------------------------------------------------------
+
+    async def start(self, setup: Setup, *, xsks_map: int | None = None) -> Started:
+        """Adopts the data plane that serves the run directory, or starts one.
+
+        An adopted one keeps its own set-up: compare `self.setup`.  Raises DataPlaneError,
+        HostError.
+        """
+        self._take_lock()
+        adopted = await self._adopt()
+        if not adopted:
+            self._parts = await asyncio.to_thread(create, setup, xsks_map, self._on_group)
+            try:
+                await self._launch()
+            except BaseException:
+                self._parts.close()
+                self._parts = None
+                raise
+        self._watcher = asyncio.create_task(self._watch(), name="dataplane-watch")
+        return Started(adopted, self._pid)
+
+    def _take_lock(self) -> None:
+        self.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock_fd = os.open(
+            self.run_dir / "supervisor.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600
+        )
+        try:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+            raise DataPlaneError(
+                f"another supervisor serves {self.run_dir}: end it, or use another run directory"
+            ) from None
+
+    async def _adopt(self) -> bool:
+        control = Control.connect(self.run_dir)
+        if control is None:
+            return False
+        pid = control.peer_pid()
+        try:
+            record, fds = await control.state()
+            if not fds:
+                raise DataPlaneLost("it was never set up")
+        except DataPlaneLost as error:  # hung, or an empty one: it holds nothing that we want
+            log.warning("data plane %d is of no use (%s): ending it", pid, error)
+            control.close()
+            self._attend(pid)
+            await self._kill()
+            return False
+        self._parts = assemble(record, fds)
+        self._control = control
+        self._attend(pid)
+        return True
+
+    def _spawn(self) -> Control:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        path = self.run_dir / LOG_NAME
+        mode = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
+        if path.exists() and path.stat().st_size > LOG_MAX:
+            mode |= os.O_TRUNC
+        out = os.open(path, mode, 0o600)
+        with theirs:
+            try:
+                # Its own session: a terminal's Ctrl-C reaches the supervisor only, which
+                # decides.  Its log is a file: a pipe would tie its life to ours.
+                self._child = subprocess.Popen(
+                    [self._binary or find_binary(), "--run-dir", self.run_dir,
+                     "--control-fd", str(theirs.fileno())],
+                    stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                    pass_fds=[theirs.fileno()], start_new_session=True,
+                )  # fmt: skip
+            except OSError as error:
+                ours.close()
+                raise DataPlaneError(f"cannot start the data plane: {error}") from error
+            finally:
+                os.close(out)
+        self._attend(self._child.pid)
+        return Control(ours)
+
+    async def _launch(self) -> None:
+        parts = self.parts
+        for segment in parts.segments:
+            segment.format(parts.record)
+        for bell in (*parts.cmd_bells, *parts.evt_bells):
+            drain(bell)
+        control = self._spawn()
+        try:
+            self.ready = await control.setup(parts.record, parts.labelled())
+        except BaseException:
+            control.close()
+            await self._kill()
+            raise
+        self._control = control
+
+    def _attend(self, pid: int) -> None:
+        """From now on, `_ended` is set when the process is gone."""
+        self._pid = pid
+        self._pidfd = os.pidfd_open(pid)
+        self._ended.clear()
+        asyncio.get_running_loop().add_reader(self._pidfd, self._on_end)
+
+    def _on_end(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        self._pidfd = -1
+        if self._child is not None and self._child.pid == self._pid:
+            self._child.wait()
+            self._child = None
+        self._ended.set()
+
+    async def _kill(self) -> None:
+        if self._pidfd >= 0:
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            await self._ended.wait()
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+
+    async def restart(self, why: str = "asked to", *, pid: int | None = None) -> float:
+        """Ends the process and starts it again with the same descriptors; returns the gap, ms.
+
+        The table is empty afterwards.  Tries again, with pauses, until it succeeds.  With `pid`
+        nothing is done when another process has taken its place.
+        """
+        async with self._restarting:
+            if pid is not None and pid != self._pid:
+                return 0.0
+            alive = max(segment.alive_until_ns for segment in self.segments) / 1e9
+            began = min(time.monotonic(), alive)
+            log.warning("restarting the data plane %d: %s", self._pid, why)
+            await self._kill()
+            for lost in self.on_lost:
+                lost()
+            attempt = 0
+            while True:
+                await asyncio.sleep(RESTART_PAUSE_S[min(attempt, len(RESTART_PAUSE_S) - 1)])
+                try:
+                    await self._launch()
+                    break
+                except DataPlaneError as error:
+                    attempt += 1
+                    log.error("the data plane does not start (attempt %d): %s", attempt, error)
+                    if self.on_failed is not None:
+                        self.on_failed(str(error))
+            self.restarts += 1
+            gap_ms = (time.monotonic() - began) * 1000
+        if self.on_restarted is not None:
+            self.on_restarted(gap_ms)
+        return gap_ms
+
+    async def _watch(self) -> None:
+        watch, watched = Watch(len(self.segments)), self._pid
+        while True:
+            if watched != self._pid:
+                watch, watched = Watch(len(self.segments)), self._pid
+            try:
+                await asyncio.wait_for(self._ended.wait(), POLL_S)
+            except TimeoutError:
+                if self._restarting.locked():
+                    continue
+                alive = [segment.alive_until_ns for segment in self.segments]
+                stale = watch.stale(time.monotonic_ns(), alive)
+                if stale is not None:
+                    await self.restart(f"worker {stale} gave no sign of life", pid=watched)
+            else:
+                await self.restart(f"it ended; {self._last_words()}", pid=watched)
+
+    def _last_words(self) -> str:
+        try:
+            lines = (self.run_dir / LOG_NAME).read_text(errors="replace").splitlines()
+        except OSError:
+            lines = []
+        return f"its log ends with: {lines[-1]}" if lines else "its log is empty"
+
+    async def _stop_watching(self) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.gather(self._watcher, return_exceptions=True)
+            self._watcher = None
+
+    async def shutdown(self) -> None:
+        """Ends the data plane and closes everything."""
+        await self._stop_watching()
+        if self._control is not None and self._pidfd >= 0:
+            try:
+                self._control.shutdown()
+                await asyncio.wait_for(self._ended.wait(), END_TIMEOUT_S)
+            except (DataPlaneLost, TimeoutError):
+                log.warning("the data plane %d did not end by itself", self._pid)
+        await self._kill()
+        await self.close()
+
+    async def close(self) -> None:
+        """Lets go of the data plane, which lives on until its orphan time is over."""
+        await self._stop_watching()
+        if self._pidfd >= 0:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+        if self._child is not None:
+            self._child.returncode = 0  # not waited for: it outlives us on purpose
+            self._child = None
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        if self._parts is not None:
+            self._parts.close()
+            self._parts = None
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
