@@ -1,1 +1,3 @@
 """vcfwd: the policy plane of the media forwarder."""
+
+__version__ = "0.1.0"

@@ -106,11 +106,13 @@ class Requests:
         except TimeoutError:
             self._failed(request, ErrorCode.UNAVAILABLE, "the request took too long")
         except BodyTooLarge:
-            self._failed(request, ErrorCode.TOO_LARGE, f"a body has at most {BODY_MAX} bytes")
+            pass  # answered below, for the application may have caught it
         except Exception:
             logger.exception("an HTTP/3 request failed")
             self._failed(request, ErrorCode.INTERNAL, "the node failed; it is in its log")
         finally:
+            if request.too_large:
+                self._failed(request, ErrorCode.TOO_LARGE, f"a body has at most {BODY_MAX} bytes")
             del self._requests[request.stream_id]
             if not request.ended:
                 quic, stream_id = self._connection.quic, request.stream_id
@@ -137,7 +139,7 @@ class _Request:
         self._chunks: deque[bytes] = deque()
         self._received = 0
         self._complete = False
-        self._too_large = False
+        self.too_large = False
         self._wake = asyncio.Event()
         self._reported = False
         self.stream_id = stream_id
@@ -148,7 +150,7 @@ class _Request:
     def body_received(self, data: bytes, ended: bool) -> None:
         self._received += len(data)
         if self._received > BODY_MAX:
-            self._too_large = True
+            self.too_large = True
             self._chunks.clear()
         elif data:
             self._chunks.append(data)
@@ -178,7 +180,7 @@ class _Request:
 
     async def receive(self) -> AsgiMessage:
         while True:
-            if self._too_large:
+            if self.too_large:
                 raise BodyTooLarge
             if self._chunks:
                 body = self._chunks.popleft()
@@ -193,6 +195,8 @@ class _Request:
             await self._wake.wait()
 
     async def send(self, message: AsgiMessage) -> None:
+        if self.too_large and not self.started:
+            return  # what the application makes of a body that it could not read is no answer
         if message["type"] == "http.response.start" and not self.started:
             self.started = True
             status = (b":status", str(message["status"]).encode())

@@ -113,7 +113,7 @@ def decode_client(frame: bytes) -> ClientRequest:
     try:
         value: Any = from_json(frame, allow_inf_nan=False)
     except ValueError as exc:
-        sentence = f"the message is not JSON in UTF-8: {_excerpt(str(exc), 120)}"
+        sentence = f"the message is not JSON in UTF-8: {excerpt(str(exc), 120)}"
         raise BadMessage(ErrorCode.BAD_MESSAGE, sentence) from None
     if not isinstance(value, dict):
         raise BadMessage(ErrorCode.BAD_MESSAGE, "the message is not a JSON object")
@@ -125,7 +125,7 @@ def decode_client(frame: bytes) -> ClientRequest:
         raise BadMessage(ErrorCode.BAD_MESSAGE, "the message has no `type`", re)
     model = _CLIENT.get(kind)
     if model is None:
-        sentence = f"unknown type {_excerpt(kind)!r}; known are {', '.join(_CLIENT)}"
+        sentence = f"unknown type {excerpt(kind)!r}; known are {', '.join(_CLIENT)}"
         raise BadMessage(ErrorCode.UNKNOWN_TYPE, sentence, re)
     # Before the fields: a newer version may well have fields that this one does not know.
     version = value.get("v")
@@ -158,10 +158,8 @@ def _explain(kind: str, exc: ValidationError) -> tuple[ErrorCode, str]:
     unknown = all(error["type"] == "extra_forbidden" for error in errors)
     faults = []
     for error in errors[:FAULTS_MAX]:
-        where = _excerpt(".".join(str(part) for part in error["loc"]))
-        text = (
-            "unknown field" if error["type"] == "extra_forbidden" else _excerpt(error["msg"], 120)
-        )
+        where = excerpt(".".join(str(part) for part in error["loc"]))
+        text = "unknown field" if error["type"] == "extra_forbidden" else excerpt(error["msg"], 120)
         faults.append(f"{where}: {text}" if where else text)
     if len(errors) > FAULTS_MAX:
         faults.append(f"and {len(errors) - FAULTS_MAX} more")
@@ -169,7 +167,8 @@ def _explain(kind: str, exc: ValidationError) -> tuple[ErrorCode, str]:
     return code, f"{kind}: {'; '.join(faults)}"
 
 
-def _excerpt(text: str, limit: int = EXCERPT_MAX) -> str:
+def excerpt(text: str, limit: int = EXCERPT_MAX) -> str:
+    """At most `limit` characters of a stranger's text, fit to be sent."""
     # Lone surrogates cannot be encoded when the sentence is sent.
     text = text.encode(errors="replace").decode()
     return text if len(text) <= limit else text[: limit - 3] + "..."
