@@ -178,6 +178,9 @@ async def open_datapath(
             on_group=_selector(steering),
         )
         adopted = await _start(plane, _setup(config, interfaces), steering)
+        if adopted and steering is not None:
+            for group in plane.groups:  # sockets in place are left alone
+                steering.attach_selector(group.sockets)
     except BaseException:
         if steering is not None:
             steering.close()

@@ -13,7 +13,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from forwarder.dataplane.commands import CommandClient, Outcome
+from forwarder.dataplane.commands import CommandClient
+from forwarder.dataplane.outcome import Outcome
 from forwarder.errors import CommandRefused, DataPlaneError, DataPlaneLost
 from forwarder.rooms.core import Rooms
 from forwarder.rooms.diff import IdentityChanged, Observed, Told, diff, diff_dirty

@@ -25,7 +25,7 @@ LAYERS = [
     {"signaling", "telemetry", "host"},
     {"dataplane", "net", "ice", "store"},
     {"rooms", "rtp"},
-    {"ids", "errors", "clock", "config", "table"},
+    {"ids", "errors", "clock", "config", "configchecks", "table"},
 ]
 # "room" alone is also buffer space, and "user space" a place: neither is policy.
 POLICY_WORDS = (
