@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT */
+#include "commands.h"
+
+#include "forward.h"
+
+static struct vc_history_pool *pool_of(const struct vc_worker *w, uint8_t queue)
+{
+    return &w->node->pools[queue == VC_QUEUE_VIDEO];
+}
+
+static int same_identity(const struct vc_source *source, const struct vc_cmd_source_set *set)
+{
+    return source->leg == set->leg && source->flags == set->flags &&
+           (!(set->flags & VC_SOURCE_BY_SSRC) || source->ssrc == set->ssrc) &&
+           source->clock_hz == set->clock_hz && source->queue == set->queue &&
+           !memcmp(source->mid, set->mid, VC_LABEL_SZ) &&
+           !memcmp(source->rid, set->rid, VC_LABEL_SZ);
+}
+
+static enum vc_status check_source_set(const struct vc_worker *w,
+                                       const struct vc_cmd_source_set *set)
+{
+    const uint32_t labels = VC_SOURCE_BY_LABEL | VC_SOURCE_BY_PT;
+    const struct vc_source *source, *other;
+    enum vc_status status;
+
+    if (set->source >= w->node->config.setup.sources_max)
+        return VC_STATUS_BAD_ID;
+    status = vc_command_own_leg(w, set->leg);
+    if (status != VC_STATUS_OK)
+        return status;
+    if ((set->flags != VC_SOURCE_BY_SSRC && (!set->flags || set->flags & ~labels)) ||
+        !set->clock_hz || set->clock_hz > 1000000u || set->pt > 127 ||
+        set->codec > VC_CODEC_AV1 ||
+        (set->queue != VC_QUEUE_AUDIO && set->queue != VC_QUEUE_VIDEO))
+        return VC_STATUS_BAD_VALUE;
+    source = &w->node->sources[set->source];
+    if (vc_source_live(source) && source->owner != w->id)
+        return VC_STATUS_NOT_OWNER;
+    if (vc_source_live(source))
+        return same_identity(source, set) ? VC_STATUS_OK : VC_STATUS_IDENTITY;
+    other = set->flags & VC_SOURCE_BY_SSRC ?
+                vc_leg_source(w, &w->node->legs[set->leg], set->ssrc) : NULL;
+    return other ? VC_STATUS_DUPLICATE_SSRC : VC_STATUS_OK;
+}
+
+/* The store is keyed by key and SSRC.  1: it knows this stream from an earlier life.  A source
+   bound by label takes up the SSRC that it had, but only in a new process: else the id may
+   have been given to another stream of the leg since. */
+static int resume_store(const struct vc_worker *w, const struct vc_leg *leg,
+                        const struct vc_source *source)
+{
+    const struct vc_source_index *store = source->store;
+
+    if (store->key_id != leg->key_id || !(store->rx.flags & VC_INDEX_STARTED))
+        return 0;
+    if (source->flags & VC_SOURCE_BY_SSRC)
+        return store->rx.ssrc == source->ssrc;
+    return !source->known && !vc_leg_source(w, leg, store->rx.ssrc);
+}
+
+static void reset_store(struct vc_source_index *store, uint64_t key_id, uint32_t ssrc)
+{
+    store->key_id = 0;
+    VC_INDEX_FENCE();
+    memset(store, 0, sizeof *store);
+    store->rx.ssrc = ssrc;
+    VC_INDEX_FENCE();
+    store->key_id = key_id;
+}
+
+/* position goes on over the lives of an id: a message about an earlier one says nothing new. */
+static void new_source(struct vc_worker *w, struct vc_leg *leg, struct vc_source *source,
+                       const struct vc_cmd_source_set *set, const struct vc_history *history)
+{
+    const uint64_t position = source->position;
+    const uint8_t known = source->known;
+
+    memset(source, 0, sizeof *source);
+    source->position = source->announced = position;
+    source->known = known;
+    source->id = set->source;
+    source->leg = set->leg;
+    source->owner = w->id;
+    source->flags = set->flags;
+    source->ssrc = set->ssrc;
+    source->clock_hz = set->clock_hz;
+    source->queue = set->queue;
+    memcpy(source->mid, set->mid, VC_LABEL_SZ);
+    memcpy(source->rid, set->rid, VC_LABEL_SZ);
+    memcpy(&source->rx_ext, leg->rx_ext, sizeof source->rx_ext);
+    source->history = *history;
+    source->store = &w->node->source_store[set->source];
+    source->stats = &w->source_stats[set->source];
+    memset(source->stats, 0, sizeof *source->stats);
+    source->next = leg->sources;
+    leg->sources = set->source;
+    leg->source_cnt++;
+    source->bound = (set->flags & VC_SOURCE_BY_SSRC) != 0;
+    if (!source->bound)
+        leg->unbound_cnt++;
+}
+
+enum vc_status vc_command_source_set(struct vc_worker *w, const struct vc_cmd_source_set *set)
+{
+    enum vc_status status = check_source_set(w, set);
+    struct vc_source *source;
+    struct vc_history history;
+    struct vc_leg *leg;
+
+    if (status != VC_STATUS_OK)
+        return status;
+    source = &w->node->sources[set->source];
+    leg = &w->node->legs[set->leg];
+    if (!vc_source_live(source)) {
+        if (vc_history_take(pool_of(w, set->queue), &history))
+            return VC_STATUS_HISTORY_FULL;
+        new_source(w, leg, source, set, &history);
+        if (resume_store(w, leg, source)) {
+            source->resumed = 1;
+            if (!source->bound)
+                vc_source_bind(w, source, source->store->rx.ssrc);
+        } else {
+            source->stream = 1;
+            reset_store(source->store, leg->key_id, set->ssrc);
+        }
+        source->known = 1;
+        w->c.sources++;
+        w->c.history_bytes += vc_history_bytes(pool_of(w, set->queue));
+    }
+    source->digest = set->digest;
+    source->pt = set->pt;
+    source->codec = set->codec;
+    if (!vc_source_live(source))
+        __atomic_store_n(&source->state, VC_SOURCE_LIVE, __ATOMIC_RELEASE);
+    return VC_STATUS_OK;
+}
+
+void vc_command_rekey_source(struct vc_worker *w, struct vc_source *source)
+{
+    struct vc_leg *leg = &w->node->legs[source->leg];
+
+    reset_store(source->store, leg->key_id, source->ssrc);
+    source->stream++;
+    source->received = source->expected_prior = source->received_prior = 0;
+    __atomic_store_n(&source->key_ns, 0, __ATOMIC_RELAXED);
+}
+
+enum vc_status vc_command_source_remove(struct vc_worker *w, uint32_t id)
+{
+    struct vc_source *source;
+    struct vc_leg *leg;
+    uint32_t *link;
+
+    if (id >= w->node->config.setup.sources_max)
+        return VC_STATUS_BAD_ID;
+    source = &w->node->sources[id];
+    if (!vc_source_live(source))
+        return VC_STATUS_NO_SOURCE;
+    if (source->owner != w->id)
+        return VC_STATUS_NOT_OWNER;
+    if (vc_source_end(source))
+        return VC_STATUS_IN_USE;
+    leg = &w->node->legs[source->leg];
+    for (link = &leg->sources; *link != id;)
+        link = &w->node->sources[*link].next;
+    *link = source->next;
+    leg->source_cnt--;
+    if (!source->bound)
+        leg->unbound_cnt--;
+    else if (!(source->flags & VC_SOURCE_BY_SSRC))
+        leg->binding_cnt--;
+    vc_pacer_cancel(&w->requests, id);
+    w->c.history_bytes -= vc_history_bytes(pool_of(w, source->queue));
+    vc_history_give(pool_of(w, source->queue), &source->history);
+    w->c.sources--;
+    return VC_STATUS_OK;
+}

@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: MIT */
+#include "forward.h"
+#include "report.h"
+
+#define BILLION 1000000000ull
+#define CATCH_UP_NS 2000000ull /* a leg served late may catch up this much */
+#define STARVED_RETRY_NS 50000ull
+
+/* ---- what a route sends next ------------------------------------------------------------- */
+
+/* What waits is too old or gone: a gated route goes on at the newest key frame, or waits for one;
+   another drops the head alone. */
+static void shed_head(struct vc_worker *w, struct vc_route *route, uint64_t gone_to,
+                      enum vc_copy_drop reason)
+{
+    struct vc_feed *feed = &route->feeds[0];
+    uint64_t limit = vc_route_limit(w, route);
+    uint64_t key = __atomic_load_n(&w->node->sources[feed->source].key_position,
+                                   __ATOMIC_RELAXED);
+
+    if (!(route->flags & VC_ROUTE_GATED)) {
+        vc_route_shed(w, route, gone_to, reason);
+        return;
+    }
+    vc_numbering_suspend(&route->numbering);
+    if (key >= gone_to && key < limit) {
+        vc_route_shed(w, route, key, reason);
+        return;
+    }
+    vc_route_shed(w, route, limit, reason);
+    if (route->switch_at == UINT64_MAX)
+        vc_route_close_gate(w, route);
+}
+
+/* The slot at the cursor was reused: so were all that were older than it. */
+static void shed_stale(struct vc_worker *w, struct vc_route *route)
+{
+    struct vc_feed *feed = &route->feeds[0];
+    const struct vc_source *source = &w->node->sources[feed->source];
+    uint64_t limit = vc_route_limit(w, route);
+    uint64_t position = __atomic_load_n(&source->position, __ATOMIC_ACQUIRE);
+    uint64_t to = feed->cursor + 1;
+
+    if (position > source->history.mask && position - source->history.mask > to)
+        to = position - source->history.mask;
+    vc_numbering_suspend(&route->numbering);
+    shed_head(w, route, to < limit ? to : limit, VC_COPY_DROP_STALE);
+}
+
+/* A stream of numbers begins, or goes on with another source: the outgoing one has no gap, and
+   its timestamps go on by the time that passed between the arrivals. */
+static void begin_numbers(struct vc_worker *w, struct vc_route *route,
+                          const struct vc_slot_head *head)
+{
+    const struct vc_source *source = &w->node->sources[route->feeds[0].source];
+
+    if (!route->numbering.started) {
+        vc_numbering_start(&route->numbering, head->index, route->first_out);
+    } else {
+        uint64_t passed = head->arrival_ns > route->last_arrival_ns ?
+                              head->arrival_ns - route->last_arrival_ns : 0;
+        uint32_t ts = route->last_out_ts +
+                      (uint32_t)(passed / 1000u * source->clock_hz / 1000000u);
+
+        route->ts_offset = ts - head->rtp.timestamp;
+        vc_numbering_start(&route->numbering, head->index, route->numbering.highest_out + 1);
+    }
+    route->stream = head->stream;
+    route->switched = 0;
+    route->report_due = 1;
+}
+
+/* Finds the next packet that the route can send and takes its number.  0: nothing waits. */
+static int take_next(struct vc_worker *w, struct vc_route *route, struct vc_departure *d)
+{
+    struct vc_feed *feed = &route->feeds[0];
+
+    for (;;) {
+        const struct vc_source *source = &w->node->sources[feed->source];
+        enum vc_number number;
+        uint64_t since;
+
+        if (feed->cursor == vc_route_limit(w, route)) {
+            if (route->switch_at == UINT64_MAX)
+                return 0;
+            vc_route_switch(w, route);
+            continue;
+        }
+        d->position = feed->cursor;
+        d->history = &source->history;
+        if (vc_history_read(&source->history, feed->cursor, &d->head)) {
+            shed_stale(w, route);
+            continue;
+        }
+        since = d->head.arrival_ns > route->since_ns ? d->head.arrival_ns : route->since_ns;
+        d->waited_ns = since;
+        if (w->now_ns > since && w->now_ns - since > w->node->queue_limit_ns) {
+            if (!(route->flags & VC_ROUTE_GATED))
+                vc_numbering_skip(&route->numbering, d->head.index);
+            shed_head(w, route, feed->cursor + 1, VC_COPY_DROP_QUEUE_LIMIT);
+            continue;
+        }
+        if (!route->numbering.started || route->switched || d->head.stream != route->stream)
+            begin_numbers(w, route, &d->head);
+        number = vc_numbering_take(&route->numbering, d->head.index, &d->out);
+        if (number == VC_NUMBER_OK)
+            return 1;
+        vc_route_shed(w, route, feed->cursor + 1,
+                      number == VC_NUMBER_USED ? VC_COPY_DROP_INDEX_USED :
+                                                 VC_COPY_DROP_NUMBERING);
+    }
+}
+
+/* ---- a burst of departures --------------------------------------------------------------- */
+
+static void lose(struct vc_worker *w, const struct vc_departure *d, enum vc_copy_drop reason)
+{
+    d->io->ops->tx_cancel(d->io, &d->tx);
+    vc_copy_drop(w, d->route, reason, 1);
+}
+
+/* Rewrites the header and makes the packet an item of the burst.  Its number is taken: should
+   it not leave, a hole stays. */
+static void add_departure(struct vc_worker *w, struct vc_leg *leg, struct vc_route *route,
+                          struct vc_departure *d)
+{
+    const struct vc_source *source = &w->node->sources[route->feeds[0].source];
+    uint64_t rx_ext = __atomic_load_n(&source->rx_ext, __ATOMIC_RELAXED);
+    struct vc_rtp_identity as = {
+        .ssrc = route->out_ssrc,
+        .timestamp = d->head.rtp.timestamp + route->ts_offset,
+        .seq = (uint16_t)d->out,
+        .pt = route->pt,
+        .rx_ext = (const uint8_t *)&rx_ext,
+        .tx_ext = leg->tx_ext,
+        .mid = route->mid[0] ? route->mid : NULL,
+    };
+    struct vc_crypto_item *item = &w->seal.items[w->seal.cnt];
+    uint32_t payload_sz = d->head.sz - d->head.rtp.header_sz;
+
+    d->route = route;
+    d->out_ts = as.timestamp;
+    route->feeds[0].cursor++;
+    w->c.queued--;
+    vc_history_copy(d->history, d->position, d->in_header, d->head.rtp.header_sz);
+    *item = (struct vc_crypto_item){
+        .key = &leg->tx,
+        .src = vc_history_slot(d->history, d->position)->data + d->head.rtp.header_sz,
+        .dst = d->tx.payload,
+        .src_sz = payload_sz,
+        .index = d->out,
+        .hdr = d->header,
+    };
+    if (vc_history_intact(d->history, d->position))
+        item->hdr_sz = vc_rtp_write(d->header, d->in_header, &d->head.rtp, &as);
+    if (!item->hdr_sz || item->hdr_sz + payload_sz + leg->tag_sz > VC_TX_ROOM) {
+        lose(w, d, item->hdr_sz ? VC_COPY_DROP_TX_ERROR : VC_COPY_DROP_STALE);
+        return;
+    }
+    route->last_arrival_ns = d->head.arrival_ns;
+    route->last_out_ts = d->out_ts;
+    w->seal.cnt++;
+}
+
+/* What the next process must know if this one dies now; before the packet can leave. */
+static void store_index(const struct vc_leg *leg, const struct vc_route *route, uint64_t out,
+                        uint32_t octets)
+{
+    struct vc_tx_index *store = route->store;
+
+    if (!store->started || out > store->highest)
+        __atomic_store_n(&store->highest, out, __ATOMIC_RELEASE);
+    __atomic_store_n(&store->offset, vc_numbering_offset(&route->numbering), __ATOMIC_RELEASE);
+    store->ts_offset = route->ts_offset;
+    store->source = route->feeds[0].source;
+    store->key_id = leg->key_id;
+    store->packets++;
+    store->octets += octets;
+    __atomic_store_n(&store->started, 1, __ATOMIC_RELEASE);
+}
+
+static void settle(struct vc_worker *w, uint32_t i)
+{
+    struct vc_departure *d = &w->seal.departures[i];
+    const struct vc_crypto_item *item = &w->seal.items[i];
+    struct vc_route *route = d->route;
+    struct vc_leg *leg = &w->node->legs[route->leg];
+    int which = d->io == w->io_xsk ? VC_IO_XSK : VC_IO_SOCKET;
+    uint64_t waited = w->now_ns > d->waited_ns ? w->now_ns - d->waited_ns : 0;
+
+    if (!item->ok || !vc_history_intact(d->history, d->position)) {
+        lose(w, d, item->ok ? VC_COPY_DROP_STALE : VC_COPY_DROP_TX_ERROR);
+        return;
+    }
+    store_index(leg, route, d->out, item->src_sz);
+    d->io->ops->tx_commit(d->io, &d->tx, item->dst_sz);
+    w->copies_pending[which]++;
+    w->c.tx_bytes += item->dst_sz;
+    route->stats->packets++;
+    route->stats->bytes += item->dst_sz;
+    route->stats->out_ssrc = route->out_ssrc;
+    leg->stats->tx_packets++;
+    leg->stats->tx_bytes += item->dst_sz;
+    leg->stats->queue_delay_ns += (int64_t)(waited - leg->stats->queue_delay_ns) / 16;
+}
+
+static void seal_burst(struct vc_worker *w)
+{
+    struct vc_seal_batch *batch = &w->seal;
+
+    if (!batch->cnt)
+        return;
+    vc_crypto_seal_rtp(w->crypto, batch->items, batch->cnt);
+    for (uint32_t i = 0; i < batch->cnt; i++)
+        settle(w, i);
+    for (uint32_t i = 0; i < batch->cnt; i++)
+        if (batch->departures[i].route->report_due)
+            vc_report_route(w, batch->departures[i].route);
+    batch->cnt = 0;
+    vc_flush(w);
+}
+
+/* ---- legs that are due ------------------------------------------------------------------- */
+
+static int highest_queue(const struct vc_leg *leg)
+{
+    for (int queue = 0; queue < VC_QUEUE_COUNT; queue++)
+        if (leg->queues[queue].head != VC_NONE)
+            return queue;
+    return -1;
+}
+
+static void reschedule(struct vc_worker *w, const struct vc_leg *leg)
+{
+    int queue = highest_queue(leg);
+
+    if (queue >= 0)
+        vc_pacer_schedule(&w->departures, leg->id,
+                          queue != VC_QUEUE_AUDIO && leg->due_ns > w->now_ns ? leg->due_ns :
+                                                                               w->now_ns);
+}
+
+static void pay(struct vc_worker *w, struct vc_leg *leg, uint32_t bytes)
+{
+    if (!leg->rate_bps)
+        return;
+    if (leg->due_ns + CATCH_UP_NS < w->now_ns)
+        leg->due_ns = w->now_ns - CATCH_UP_NS;
+    leg->due_ns += bytes * 8ull * BILLION / leg->rate_bps;
+}
+
+static int reserve(struct vc_worker *w, const struct vc_leg *leg, int queue,
+                   struct vc_departure *d)
+{
+    int which = vc_leg_backend(w, leg);
+    struct vc_io_dst dst =
+        vc_leg_dst(leg, queue == VC_QUEUE_AUDIO ? leg->dscp_audio : leg->dscp_video);
+
+    d->io = vc_worker_io(w, which);
+    return d->io->ops->tx_reserve(d->io, &dst, &d->tx);
+}
+
+/* Lets a due leg send the head of its highest queue.  -1: the backend has no frame left. */
+static int depart_leg(struct vc_worker *w, struct vc_leg *leg)
+{
+    struct vc_departure *d = &w->seal.departures[w->seal.cnt];
+    int queue = highest_queue(leg);
+    struct vc_route *route;
+
+    if (queue < 0)
+        return 0;
+    if (queue != VC_QUEUE_AUDIO && leg->due_ns > w->now_ns) {
+        reschedule(w, leg);
+        return 0;
+    }
+    if (reserve(w, leg, queue, d))
+        return -1;
+    route = &w->node->routes[leg->queues[queue].head];
+    vc_route_dequeue(w, route);
+    if (take_next(w, route, d)) {
+        pay(w, leg, d->head.sz + leg->tag_sz);
+        add_departure(w, leg, route, d);
+    } else {
+        d->io->ops->tx_cancel(d->io, &d->tx);
+    }
+    if (route->feeds[0].cursor != vc_route_limit(w, route) || route->switch_at != UINT64_MAX)
+        vc_route_enqueue(w, route);
+    reschedule(w, leg);
+    return 0;
+}
+
+/* No frame was left: what waits too long is dropped, the rest is tried again. */
+static void shed_starved(struct vc_worker *w, struct vc_leg *leg)
+{
+    int queue = highest_queue(leg);
+    struct vc_route *route = &w->node->routes[leg->queues[queue].head];
+    struct vc_feed *feed = &route->feeds[0];
+    struct vc_slot_head head;
+
+    while (feed->cursor != vc_route_limit(w, route)) {
+        const struct vc_source *source = &w->node->sources[feed->source];
+
+        if (!vc_history_read(&source->history, feed->cursor, &head)) {
+            if (w->now_ns - head.arrival_ns <= w->node->queue_limit_ns ||
+                w->now_ns - route->since_ns <= w->node->queue_limit_ns)
+                break;
+            if (!(route->flags & VC_ROUTE_GATED))
+                vc_numbering_skip(&route->numbering, head.index);
+            shed_head(w, route, feed->cursor + 1, VC_COPY_DROP_TX_FULL);
+        } else {
+            shed_stale(w, route);
+        }
+    }
+    vc_pacer_schedule(&w->departures, leg->id, w->now_ns + STARVED_RETRY_NS);
+}
+
+uint32_t vc_depart(struct vc_worker *w)
+{
+    uint32_t cnt = 0, id = 0;
+
+    while (id != VC_NONE && cnt < VC_DEPARTURES_CYCLE) {
+        while (w->seal.cnt < VC_DEPARTURES_KICK &&
+               (id = vc_pacer_pop_due(&w->departures, w->now_ns)) != VC_NONE) {
+            struct vc_leg *leg = &w->node->legs[id];
+
+            cnt++;
+            if (!depart_leg(w, leg))
+                continue;
+            if (w->seal.cnt) { /* a flush may give frames back */
+                vc_pacer_schedule(&w->departures, id, w->now_ns);
+                break;
+            }
+            shed_starved(w, leg);
+            return cnt;
+        }
+        seal_burst(w);
+    }
+    return cnt;
+}
+
+/* ---- flush ------------------------------------------------------------------------------- */
+
+static void flush_backend(struct vc_worker *w, int which)
+{
+    struct vc_io *io = vc_worker_io(w, which);
+    uint64_t copies = w->copies_pending[which], rtcp = w->rtcp_pending[which], failed;
+
+    if (!io || !(copies + rtcp))
+        return;
+    io->ops->tx_flush(io);
+    failed = io->counts.tx_errors - w->errors_seen[which];
+    if (failed > copies + rtcp)
+        failed = copies + rtcp;
+    w->errors_seen[which] += failed;
+    if (which == VC_IO_XSK)
+        w->c.tx_xsk += copies + rtcp - failed;
+    else
+        w->c.tx_socket += copies + rtcp - failed;
+    /* The backend does not say which failed: copies first. */
+    if (failed > copies) {
+        w->c.rtcp_tx_dropped += failed - copies;
+        rtcp -= failed - copies;
+        failed = copies;
+    }
+    w->c.copy_drops[VC_COPY_DROP_TX_ERROR] += failed;
+    w->c.transmitted += copies - failed;
+    w->c.rtcp_tx += rtcp;
+    w->copies_pending[which] = w->rtcp_pending[which] = 0;
+}
+
+void vc_flush(struct vc_worker *w)
+{
+    flush_backend(w, VC_IO_SOCKET);
+    flush_backend(w, VC_IO_XSK);
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/* The hot loop: burst in, burst out.
+
+   vc_receive takes what one backend has: flow -> leg -> source, opens the packets as one
+   burst from the receive frames into history slots and announces them to the routes.
+   vc_depart lets legs that are due send: rewrites headers, takes SRTP indices, seals up to
+   VC_DEPARTURES_KICK copies as one burst from the history into transmit frames, flushes. */
+#ifndef VC_FORWARD_H
+#define VC_FORWARD_H
+
+#include "node.h"
+
+uint32_t vc_receive(struct vc_worker *w, int which);
+/* One datagram that this worker takes charge of (counted in rx).  vc_receive_flush must follow. */
+void vc_receive_one(struct vc_worker *w, const struct vc_io_rx *pkt, int from_xsk, int handed);
+void vc_receive_flush(struct vc_worker *w);
+
+uint32_t vc_depart(struct vc_worker *w);
+/* Makes the system calls for what is committed and settles the counters. */
+void vc_flush(struct vc_worker *w);
+/* Binds a source to the SSRC. */
+void vc_source_bind(struct vc_worker *w, struct vc_source *source, uint32_t ssrc);
+
+#endif

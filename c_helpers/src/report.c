@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: MIT */
+#include "report.h"
+
+#include "events.h"
+#include "forward.h"
+
+#define FEEDBACK_NS 1000000000ull /* between two events about a route */
+#define REPORT_AGE_NS 20000000000ull /* an older sender report says nothing any more */
+
+/* ---- out --------------------------------------------------------------------------------- */
+
+/* Seals and commits a compound; vc_flush sends it. */
+static void send_compound(struct vc_worker *w, struct vc_leg *leg, const uint8_t *data,
+                          uint32_t sz)
+{
+    int which = vc_leg_backend(w, leg);
+    struct vc_io *io = vc_worker_io(w, which);
+    struct vc_crypto_item item = { .key = &leg->tx, .src = data, .src_sz = sz };
+    struct vc_io_dst dst;
+    struct vc_io_tx tx;
+
+    if (!leg->sendable || !sz || leg->store->rtcp_tx >> 31) {
+        w->c.rtcp_tx_dropped++;
+        return;
+    }
+    if (w->rtcp_pending[which] + w->copies_pending[which] >= VC_IO_BURST / 2)
+        vc_flush(w);
+    dst = vc_leg_dst(leg, leg->dscp_audio);
+    if (io->ops->tx_reserve(io, &dst, &tx)) {
+        w->c.rtcp_tx_dropped++;
+        return;
+    }
+    item.dst = tx.payload;
+    item.index = leg->store->rtcp_tx;
+    __atomic_store_n(&leg->store->rtcp_tx, (uint32_t)item.index + 1, __ATOMIC_RELEASE);
+    if (vc_crypto_seal_rtcp(w->crypto, &item, 1) != 1) {
+        io->ops->tx_cancel(io, &tx);
+        w->c.rtcp_tx_dropped++;
+        return;
+    }
+    io->ops->tx_commit(io, &tx, item.dst_sz);
+    w->rtcp_pending[which]++;
+    w->c.tx_bytes += item.dst_sz;
+}
+
+void vc_report_route(struct vc_worker *w, struct vc_route *route)
+{
+    struct vc_leg *leg = &w->node->legs[route->leg];
+    struct vc_sender_report report;
+    uint8_t data[VC_RTCP_MAX];
+    struct vc_rtcp_writer writer = { data, 0, sizeof data };
+    struct vc_rtcp_sr sr;
+
+    if (vc_source_report_read(&w->node->sources[route->feeds[0].source], &report) ||
+        w->now_ns - report.arrival_ns > REPORT_AGE_NS) {
+        route->report_due = 0;
+        return;
+    }
+    route->report_due = 0;
+    if (!route->numbering.started || route->switched || !leg->sendable)
+        return;
+    sr = (struct vc_rtcp_sr){
+        .ntp = report.ntp,
+        .rtp_timestamp = report.rtp_timestamp + route->ts_offset,
+        .packets = (uint32_t)route->store->packets,
+        .octets = (uint32_t)route->store->octets,
+    };
+    vc_rtcp_write_sr(&writer, route->out_ssrc, &sr, NULL, 0);
+    vc_rtcp_write_sdes(&writer, route->out_ssrc, leg->cname, vc_cname_sz(leg));
+    route->report_middle = vc_ntp_middle(report.ntp);
+    route->report_ns = w->now_ns;
+    send_compound(w, leg, data, writer.sz);
+}
+
+void vc_report_pass(struct vc_worker *w, uint32_t source)
+{
+    for (uint32_t at = w->watches[source].first; at != VC_NONE;) {
+        struct vc_route *route = &w->node->routes[at / 2];
+
+        if (!(at & 1))
+            vc_report_route(w, route);
+        at = route->feeds[at & 1].next;
+    }
+}
+
+/* Reports on the leg's sources, as many compounds as it takes. */
+static uint32_t send_receiver_reports(struct vc_worker *w, struct vc_leg *leg)
+{
+    struct vc_rtcp_block blocks[VC_RTCP_BLOCKS_MAX];
+    uint32_t at = leg->sources, sent = 0;
+
+    while (at != VC_NONE) {
+        uint8_t data[VC_RTCP_MAX];
+        struct vc_rtcp_writer writer = { data, 0, sizeof data };
+        uint32_t n = 0;
+
+        for (; at != VC_NONE && n < VC_RTCP_BLOCKS_MAX; at = w->node->sources[at].next)
+            if (w->node->sources[at].received)
+                vc_source_block(&w->node->sources[at], &blocks[n++], w->now_ns);
+        if (!n)
+            break;
+        vc_rtcp_write_rr(&writer, leg->rtcp_ssrc, blocks, n);
+        vc_rtcp_write_sdes(&writer, leg->rtcp_ssrc, leg->cname, vc_cname_sz(leg));
+        send_compound(w, leg, data, writer.sz);
+        sent++;
+    }
+    return sent;
+}
+
+static uint32_t send_pli(struct vc_worker *w, struct vc_source *source)
+{
+    struct vc_leg *leg = &w->node->legs[source->leg];
+    uint8_t data[VC_RTCP_MAX];
+    struct vc_rtcp_writer writer = { data, 0, sizeof data };
+
+    if (!vc_source_live(source) || !source->keyframe_wanted || !source->bound || !leg->sendable)
+        return 0; /* asked again when it sends something */
+    source->keyframe_wanted = 0;
+    source->keyframe_ns = w->now_ns;
+    vc_rtcp_write_rr(&writer, leg->rtcp_ssrc, NULL, 0);
+    vc_rtcp_write_sdes(&writer, leg->rtcp_ssrc, leg->cname, vc_cname_sz(leg));
+    vc_rtcp_write_pli(&writer, leg->rtcp_ssrc, source->ssrc);
+    send_compound(w, leg, data, writer.sz);
+    w->c.keyframe_requests++;
+    source->stats->plis++;
+    return 1;
+}
+
+void vc_report_request(struct vc_worker *w, uint32_t id)
+{
+    struct vc_source *source = &w->node->sources[id];
+    uint64_t due_ns = w->now_ns;
+
+    if (!vc_source_live(source))
+        return;
+    if (source->owner != w->id) {
+        vc_mesh_send(w, source->owner, VC_MESH_KEYFRAME, id, 0);
+        return;
+    }
+    if (source->keyframe_ns && source->keyframe_ns + VC_KEYFRAME_THROTTLE_NS > due_ns)
+        due_ns = source->keyframe_ns + VC_KEYFRAME_THROTTLE_NS;
+    if (source->keyframe_wanted && w->requests.place[id] != VC_NONE)
+        w->c.keyframe_merged++;
+    source->keyframe_wanted = 1;
+    vc_pacer_hasten(&w->requests, id, due_ns);
+}
+
+uint32_t vc_report_timers(struct vc_worker *w)
+{
+    uint32_t cnt = 0, id;
+
+    while ((id = vc_pacer_pop_due(&w->requests, w->now_ns)) != VC_NONE)
+        cnt += send_pli(w, &w->node->sources[id]);
+    for (int i = 0; i < 16; i++) {
+        id = vc_pacer_pop_due(&w->reports, w->now_ns);
+        if (id == VC_NONE)
+            break;
+        if (w->node->legs[id].sendable)
+            cnt += send_receiver_reports(w, &w->node->legs[id]);
+        vc_pacer_schedule(&w->reports, id, w->now_ns + w->node->rtcp_interval_ns);
+    }
+    return cnt;
+}
+
+/* ---- in ---------------------------------------------------------------------------------- */
+
+static struct vc_route *find_route(const struct vc_worker *w, const struct vc_leg *leg,
+                                   uint32_t ssrc)
+{
+    for (uint32_t at = leg->routes; at != VC_NONE; at = w->node->routes[at].next)
+        if (w->node->routes[at].out_ssrc == ssrc)
+            return &w->node->routes[at];
+    return NULL;
+}
+
+static void on_sender_report(struct vc_worker *w, struct vc_source *source,
+                             const struct vc_rtcp_sr *sr)
+{
+    struct vc_sender_report report = {
+        .ntp = sr->ntp,
+        .arrival_ns = w->now_ns,
+        .rtp_timestamp = sr->rtp_timestamp,
+    };
+    uint32_t watchers = __atomic_load_n(&source->watchers, __ATOMIC_SEQ_CST) & ~(1u << w->id);
+
+    vc_source_report_write(source, &report);
+    vc_report_pass(w, source->id);
+    while (watchers) {
+        vc_mesh_send(w, (uint32_t)__builtin_ctz(watchers), VC_MESH_REPORT, source->id, 0);
+        watchers &= watchers - 1;
+    }
+}
+
+static void on_block(struct vc_worker *w, struct vc_route *route,
+                     const struct vc_rtcp_block *block)
+{
+    struct vc_event event = { .type = VC_EVT_FEEDBACK };
+    uint64_t passed = vc_ns_to_ntp_short((w->now_ns - route->report_ns) & 0xffffffffffffull);
+
+    route->stats->fraction_lost = block->fraction_lost;
+    route->stats->cumulative_lost = block->cumulative_lost;
+    route->stats->jitter = block->jitter;
+    if (block->lsr && block->lsr == route->report_middle && passed >= block->dlsr)
+        route->stats->rtt_us = (uint32_t)((passed - block->dlsr) * 1000000u >> 16);
+    if (route->feedback_ns && w->now_ns - route->feedback_ns < FEEDBACK_NS)
+        return;
+    route->feedback_ns = w->now_ns;
+    event.u.feedback.route = route->id;
+    event.u.feedback.fraction_lost = block->fraction_lost;
+    event.u.feedback.cumulative_lost = block->cumulative_lost;
+    event.u.feedback.jitter = block->jitter;
+    event.u.feedback.highest_seq = block->highest_seq;
+    event.u.feedback.rtt_us = route->stats->rtt_us;
+    vc_event_push(w, &event);
+}
+
+static void on_keyframe_request(struct vc_worker *w, struct vc_route *route)
+{
+    route->stats->plis++;
+    vc_report_request(w, route->feeds[0].source);
+    if (route->feeds[1].source != VC_NONE)
+        vc_report_request(w, route->feeds[1].source);
+}
+
+static void on_item(struct vc_worker *w, struct vc_leg *leg, const struct vc_rtcp_item *item)
+{
+    struct vc_source *source;
+    struct vc_route *route;
+
+    switch (item->kind) {
+    case VC_RTCP_SR:
+        source = vc_leg_source(w, leg, item->ssrc);
+        if (source)
+            on_sender_report(w, source, &item->u.sr);
+        break;
+    case VC_RTCP_REPORT:
+        route = find_route(w, leg, item->u.block.ssrc);
+        if (route)
+            on_block(w, route, &item->u.block);
+        break;
+    case VC_RTCP_PLI:
+    case VC_RTCP_FIR:
+        route = find_route(w, leg, item->media_ssrc);
+        if (route)
+            on_keyframe_request(w, route);
+        break;
+    case VC_RTCP_BYE:
+        source = vc_leg_source(w, leg, item->ssrc);
+        if (source)
+            vc_event_bound(w, VC_EVT_BYE, source);
+        break;
+    case VC_RTCP_NACK: /* resending and estimation come with their own objects */
+    case VC_RTCP_REMB:
+        break;
+    }
+}
+
+void vc_report_receive(struct vc_worker *w, struct vc_leg *leg, const struct vc_io_rx *pkt)
+{
+    uint8_t clear[VC_CRYPTO_MAX_SZ + VC_CRYPTO_RTCP_GROW_MAX];
+    struct vc_rtcp_item items[VC_RTCP_ITEMS_MAX];
+    struct vc_crypto_item item = {
+        .key = &leg->rx, .src = pkt->data, .src_sz = pkt->sz, .dst = clear
+    };
+    struct vc_rtcp_index *window = &leg->store->rtcp_rx;
+    struct vc_source *source;
+    int n;
+
+    if (pkt->sz < 8 + vc_srtcp_grow_sz((enum vc_srtp_suite)leg->suite) ||
+        pkt->sz > VC_CRYPTO_MAX_SZ) {
+        vc_drop(w, VC_DROP_RTCP_TRUNCATED);
+        return;
+    }
+    if (vc_crypto_open_rtcp(w->crypto, &item, 1) != 1) {
+        vc_drop(w, VC_DROP_RTCP_AUTH_FAILED);
+        leg->stats->auth_failed++;
+        return;
+    }
+    source = vc_leg_source(w, leg, vc_load_be32(clear + 4));
+    if (source)
+        window = vc_source_rtcp_index(source);
+    if (!vc_rtcp_index_accept(window, (uint32_t)item.index)) {
+        vc_drop(w, VC_DROP_RTCP_REPLAYED);
+        return;
+    }
+    n = vc_rtcp_parse(clear, item.dst_sz, items, VC_RTCP_ITEMS_MAX);
+    if (n < 0) {
+        vc_drop(w, VC_DROP_RTCP_TRUNCATED);
+        return;
+    }
+    w->c.consumed++;
+    leg->stats->rtcp_rx++;
+    leg->stats->last_rx_ns = w->now_ns;
+    for (int i = 0; i < n; i++)
+        on_item(w, leg, &items[i]);
+}

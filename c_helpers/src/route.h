@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/* A route: an outgoing stream of a leg with an identity of its own.
+
+   Its queue is a cursor: what waits is [cursor, position announced to this worker) of the
+   source's history.  So a route has no memory for its queue; to queue is to link the route into its
+   leg's list, to shed is to move the cursor on, and fast start moves it back.
+
+   A route reads one source through feed 0; while it changes its source, feed 1 waits for a
+   key frame of the next one.
+
+   All of it belongs to the worker that owns the leg. */
+#ifndef VC_ROUTE_H
+#define VC_ROUTE_H
+
+#include <stdint.h>
+
+#include "history.h"
+#include "numbering.h"
+#include "vcfwd/abi.h"
+
+struct vc_worker;
+
+struct vc_feed {
+    uint64_t cursor;
+    uint32_t source; /* VC_NONE: unused */
+    uint32_t prev, next; /* feeds of the same source on this worker; id = 2 * route + which */
+    uint32_t pad;
+};
+
+struct vc_route {
+    struct vc_feed feeds[2]; /* current, next */
+    uint64_t switch_at;      /* the current feed ends here; UINT64_MAX: no end in sight */
+    struct vc_numbering numbering;
+    uint64_t digest;
+    uint64_t since_ns;       /* age in the queue counts from here at the earliest */
+    uint64_t asked_ns;       /* last request for a key frame */
+    uint64_t feedback_ns;
+    uint64_t last_arrival_ns, report_ns;
+    uint32_t last_out_ts, report_middle; /* the sender report passed on last */
+    struct vc_tx_index *store;
+    struct vc_route_stats *stats;
+    uint32_t id, leg;
+    uint32_t prev, next;     /* routes of the leg */
+    uint32_t waiting;        /* next in the leg's queue, or VC_NONE */
+    uint32_t out_ssrc, ts_offset, stream;
+    uint32_t ts_offset_set; /* as the command said */
+    uint16_t seq_start;
+    uint64_t first_out;      /* out index of the first packet */
+    uint32_t max_spatial, max_temporal;
+    uint8_t queue, pt, flags;
+    uint8_t live, queued, gate_open, paused;
+    uint8_t switched;        /* the next packet comes from another source than the last */
+    uint8_t report_due;      /* the stored sender report is to be sent */
+    uint8_t mid[VC_LABEL_SZ];
+};
+
+_Static_assert(sizeof(struct vc_route) <= 2048, "a route with its queue fits 2 KB");
+
+/* New positions [.., to) of a source are there for this worker: queues them on its routes. */
+void vc_route_announce(struct vc_worker *w, uint32_t source, uint64_t to);
+/* A route begins to read a source from now (or, fast start, from a recent key frame) on. */
+int vc_route_attach(struct vc_worker *w, struct vc_route *route, uint32_t which,
+                    uint32_t source);
+/* It ends; what still waited is counted as dropped for this reason. */
+void vc_route_detach(struct vc_worker *w, struct vc_route *route, uint32_t which,
+                     enum vc_copy_drop reason);
+/* Starts an attached feed: restored = the numbering goes on from an earlier life. */
+void vc_route_begin(struct vc_worker *w, struct vc_route *route, uint32_t which, int restored);
+/* Takes the next feed as the current one. */
+void vc_route_switch(struct vc_worker *w, struct vc_route *route);
+/* Closes the gate (of a gated route) and asks for a key frame. */
+void vc_route_close_gate(struct vc_worker *w, struct vc_route *route);
+/* Reopens the way to a route whose leg has become reachable, or which is no longer paused. */
+void vc_route_reopen(struct vc_worker *w, struct vc_route *route);
+/* Drops what waits up to `to`. */
+void vc_route_shed(struct vc_worker *w, struct vc_route *route, uint64_t to,
+                   enum vc_copy_drop reason);
+/* Where what waits on the current feed ends. */
+uint64_t vc_route_limit(const struct vc_worker *w, const struct vc_route *route);
+void vc_route_enqueue(struct vc_worker *w, struct vc_route *route);
+void vc_route_dequeue(struct vc_worker *w, struct vc_route *route);
+
+#endif

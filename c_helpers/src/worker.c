@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT */
+/* The duty cycle of a worker, its birth and its sleep. */
+#include "commands.h"
+#include "counters.h"
+#include "events.h"
+#include "forward.h"
+#include "report.h"
+
+#define HOUSEKEEPING_NS 500000ull
+#define SLEEP_MAX_NS 100000000ull
+
+#ifdef VC_FAULTS
+volatile int vc_fault_hang_worker = -1; /* the worker of this index spins for ever */
+#endif
+
+static void open_segment(struct vc_worker *w)
+{
+    struct vc_shm_header *shm = w->node->config.shm[w->id];
+    uint8_t *base = (uint8_t *)shm;
+
+    w->shm = shm;
+    vc_ring_init(&w->commands, &shm->cmd_head, &shm->cmd_tail, base + shm->cmd_off,
+                 sizeof(struct vc_command), shm->cmd_cap);
+    vc_ring_init(&w->events, &shm->evt_head, &shm->evt_tail, base + shm->evt_off,
+                 sizeof(struct vc_event), shm->evt_cap);
+    w->published = (struct vc_counters *)(base + shm->counters_off);
+    w->leg_stats = (struct vc_leg_stats *)(base + shm->leg_stats_off);
+    w->source_stats = (struct vc_source_stats *)(base + shm->source_stats_off);
+    w->route_stats = (struct vc_route_stats *)(base + shm->route_stats_off);
+}
+
+static int new_tables(struct vc_worker *w)
+{
+    const struct vc_ctl_setup *setup = &w->node->config.setup;
+
+    w->peers = calloc(setup->legs_max + 1, sizeof *w->peers);
+    w->watches = calloc(setup->sources_max + 1, sizeof *w->watches);
+    if (!w->peers || !w->watches || vc_flows_init(&w->flows, setup->legs_max) ||
+        vc_pacer_init(&w->departures, setup->legs_max) ||
+        vc_pacer_init(&w->reports, setup->legs_max) ||
+        vc_pacer_init(&w->requests, setup->sources_max))
+        return -1;
+    for (uint32_t i = 0; i < setup->legs_max; i++)
+        w->peers[i].owner = VC_NONE;
+    for (uint32_t i = 0; i < setup->sources_max; i++)
+        w->watches[i].first = VC_NONE;
+    return 0;
+}
+
+struct vc_worker *vc_worker_new(struct vc_node *node, uint32_t worker, struct vc_io *io_socket,
+                                struct vc_io *io_xsk, const char **why)
+{
+    struct vc_worker *w = calloc(1, sizeof *w);
+
+    *why = "worker: no memory for its tables";
+    if (!w)
+        return NULL;
+    w->node = node;
+    w->id = worker;
+    w->io_socket = io_socket;
+    w->io_xsk = io_xsk;
+    if (new_tables(w)) {
+        vc_worker_delete(w);
+        return NULL;
+    }
+    w->crypto = vc_crypto_new((enum vc_crypto_backend)node->config.setup.crypto_backend);
+    if (!w->crypto) {
+        *why = "worker: the SRTP engine of the set-up is not available on this CPU";
+        vc_worker_delete(w);
+        return NULL;
+    }
+    open_segment(w);
+    vc_counters_publish(w);
+    return w;
+}
+
+void vc_worker_delete(struct vc_worker *w)
+{
+    if (w->crypto)
+        vc_crypto_delete(w->crypto);
+    free(w->peers);
+    free(w->watches);
+    vc_flows_fini(&w->flows);
+    vc_pacer_fini(&w->departures);
+    vc_pacer_fini(&w->reports);
+    vc_pacer_fini(&w->requests);
+    free(w);
+}
+
+static void housekeeping(struct vc_worker *w)
+{
+    if (w->now_ns - w->housekept_ns < HOUSEKEEPING_NS)
+        return;
+    w->housekept_ns = w->now_ns;
+    if (w->io_socket)
+        w->io_socket->ops->housekeeping(w->io_socket, w->now_ns);
+    if (w->io_xsk)
+        w->io_xsk->ops->housekeeping(w->io_xsk, w->now_ns);
+}
+
+uint32_t vc_worker_do_work(struct vc_worker *w, uint64_t now_ns)
+{
+    uint32_t work;
+
+#ifdef VC_FAULTS
+    while (vc_fault_hang_worker == (int)w->id)
+        ;
+#endif
+    w->now_ns = now_ns;
+    w->c.loops++;
+    work = vc_commands_drain(w);
+    work += vc_mesh_drain(w);
+    work += vc_receive(w, VC_IO_XSK);
+    work += vc_receive(w, VC_IO_SOCKET);
+    work += vc_depart(w);
+    work += vc_report_timers(w);
+    vc_flush(w);
+    vc_mesh_wake(w);
+    vc_event_ring(w);
+    housekeeping(w);
+    if (work || now_ns - w->published_ns >= VC_PUBLISH_NS)
+        vc_counters_publish(w);
+    return work;
+}
+
+uint64_t vc_worker_next_due_ns(const struct vc_worker *w, uint64_t now_ns)
+{
+    uint64_t due_ns = now_ns + SLEEP_MAX_NS;
+    const uint64_t dues[] = { vc_pacer_next_due(&w->departures), vc_pacer_next_due(&w->reports),
+                              vc_pacer_next_due(&w->requests), w->dump.active ? now_ns : UINT64_MAX };
+
+    for (unsigned i = 0; i < sizeof dues / sizeof *dues; i++)
+        if (dues[i] < due_ns)
+            due_ns = dues[i];
+    return due_ns < now_ns ? now_ns : due_ns;
+}
+
+int vc_worker_sleep_begin(struct vc_worker *w, uint64_t until_ns)
+{
+    __atomic_store_n(&w->shm->sleep_until_ns, until_ns, __ATOMIC_RELAXED);
+    __atomic_store_n(&w->shm->sleeping, 1, __ATOMIC_RELAXED);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST); /* pairs with the producers' fence */
+    if (!vc_ring_front(&w->commands) && !vc_mesh_pending(w)) {
+        w->c.wakeups++;
+        return 1;
+    }
+    __atomic_store_n(&w->shm->sleeping, 0, __ATOMIC_RELAXED);
+    return 0;
+}
+
+void vc_worker_sleep_end(struct vc_worker *w, uint64_t now_ns)
+{
+    vc_worker_beat(w, now_ns);
+    __atomic_store_n(&w->shm->sleeping, 0, __ATOMIC_RELEASE);
+}
+
+void vc_worker_beat(struct vc_worker *w, uint64_t now_ns)
+{
+    __atomic_store_n(&w->shm->beat_ns, now_ns, __ATOMIC_RELEASE);
+}
+
+const char *vc_worker_crypto_name(const struct vc_worker *w)
+{
+    return vc_crypto_backend_name(w->crypto);
+}
