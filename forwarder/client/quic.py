@@ -29,6 +29,7 @@ from aioquic.quic.events import (
     StreamDataReceived,
     StreamReset,
 )
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from forwarder.errors import VcfwdError
@@ -88,6 +89,12 @@ def parse_hash(text: str) -> bytes:
     if len(raw) != 32:
         raise ValueError("a certificate hash is 64 hex digits (SHA-256 of the DER certificate)")
     return raw
+
+
+def hash_of(pem: bytes) -> bytes:
+    """The hash of a certificate file (PEM)."""
+    certificate = x509.load_pem_x509_certificate(pem)
+    return hashlib.sha256(certificate.public_bytes(Encoding.DER)).digest()
 
 
 class Framer:

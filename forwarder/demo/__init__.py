@@ -1,0 +1,1 @@
+"""The demo: three hosts on one machine, a call across the node, and the books that must balance."""
