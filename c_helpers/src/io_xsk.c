@@ -1,0 +1,451 @@
+/* SPDX-License-Identifier: MIT */
+#include "xsk_io.h"
+
+#include "net.h"
+
+#include <errno.h>
+#include <net/if.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+#ifndef SOL_XDP
+#define SOL_XDP 283
+#endif
+
+enum {
+    RING_MIN = 64,
+    RING_MAX = 4096,
+    BIND_WAIT_MS = 1000,
+    HUGE_PAGE_SZ = 2 << 20,
+};
+#define STATISTICS_NS UINT64_C(10000000)
+#define DOWN_RETRY_NS UINT64_C(50000000)
+#define GONE_RETRY_NS UINT64_C(1000000000)
+#define BUSY_POLL_GAP_NS UINT64_C(5000) /* more often, and polling for packets starves sending */
+
+/* ---- receive ----------------------------------------------------------------------------- */
+
+static void refill(struct vc_xsk_io *xsk, uint32_t slot, uint32_t frame)
+{
+    struct vc_xsk_ring *fill = &xsk->slots[slot].port.fill;
+
+    vc_umem_move(&xsk->umem, frame, VC_FRAME_HELD, VC_FRAME_RX, slot);
+    *vc_xsk_addr(fill, fill->cached++) = (uint64_t)frame * VC_FRAME_SZ;
+}
+
+/* Publishes what was refilled; zero-copy drivers may have stopped for want of frames. */
+static void refilled(struct vc_xsk_io *xsk)
+{
+    for (uint32_t i = 0; i < xsk->slot_cnt; i++) {
+        struct vc_xsk_port *port = &xsk->slots[i].port;
+
+        if (port->fd < 0)
+            continue;
+        vc_xsk_publish(&port->fill);
+        if (port->zerocopy && vc_xsk_needs_wakeup(&port->fill))
+            recvfrom(port->fd, NULL, 0, MSG_DONTWAIT, NULL, NULL);
+    }
+}
+
+static uint32_t rx_slot(struct vc_xsk_io *xsk, uint32_t slot, struct vc_io_rx *pkts, uint32_t n)
+{
+    struct vc_xsk_ring *ring = &xsk->slots[slot].port.rx;
+    uint32_t ready = vc_xsk_ready(ring), cnt = 0;
+
+    if (ready > n)
+        ready = n;
+    for (uint32_t i = 0; i < ready; i++, ring->cached++) {
+        const struct xdp_desc *desc = vc_xsk_desc(ring, ring->cached);
+        uint32_t frame = (uint32_t)(desc->addr / VC_FRAME_SZ), off;
+        uint8_t *data = xsk->umem.area + desc->addr;
+
+        if (i + 1 < ready)
+            __builtin_prefetch(xsk->umem.area + vc_xsk_desc(ring, ring->cached + 1)->addr);
+        vc_umem_move(&xsk->umem, frame, VC_FRAME_RX, VC_FRAME_HELD, slot);
+        VC_ASSERT(desc->addr % VC_FRAME_SZ + desc->len <= VC_FRAME_SZ);
+        if (vc_net_parse(data, desc->len, &off, &pkts[cnt].sz, &pkts[cnt].tuple)) {
+            xsk->io.counts.malformed++;
+            refill(xsk, slot, frame);
+            continue;
+        }
+        pkts[cnt++].data = data + off;
+        xsk->held[xsk->held_cnt++] = frame;
+    }
+    if (ready)
+        vc_xsk_release(ring);
+    if (ready != cnt)
+        refilled(xsk);
+    return cnt;
+}
+
+static void busy_poll(struct vc_xsk_io *xsk, uint64_t now_ns)
+{
+    if (now_ns - xsk->polled_ns < BUSY_POLL_GAP_NS)
+        return;
+    xsk->polled_ns = now_ns;
+    for (uint32_t i = 0; i < xsk->slot_cnt; i++)
+        if (xsk->slots[i].link == VC_LINK_UP)
+            recvfrom(xsk->slots[i].port.fd, NULL, 0, MSG_DONTWAIT, NULL, NULL);
+}
+
+static uint32_t xsk_rx(struct vc_io *io, struct vc_io_rx *pkts, uint32_t n, uint64_t now_ns)
+{
+    struct vc_xsk_io *xsk = vc_xsk_io_of(io);
+    uint32_t cnt = 0, slot = xsk->rx_first;
+
+    if (n > VC_IO_BURST - xsk->held_cnt)
+        n = VC_IO_BURST - xsk->held_cnt;
+    for (uint32_t i = 0; i < xsk->slot_cnt && cnt < n; i++) {
+        if (xsk->slots[slot].port.fd >= 0)
+            cnt += rx_slot(xsk, slot, pkts + cnt, n - cnt);
+        slot = slot + 1 == xsk->slot_cnt ? 0 : slot + 1;
+    }
+    xsk->rx_first = xsk->rx_first + 1 == xsk->slot_cnt ? 0 : xsk->rx_first + 1;
+    if (!cnt && xsk->busy_poll)
+        busy_poll(xsk, now_ns);
+    io->counts.rx_packets += cnt;
+    return cnt;
+}
+
+static void xsk_rx_done(struct vc_io *io)
+{
+    struct vc_xsk_io *xsk = vc_xsk_io_of(io);
+
+    if (!xsk->held_cnt)
+        return;
+    for (uint32_t i = 0; i < xsk->held_cnt; i++)
+        refill(xsk, xsk->umem.owner[xsk->held[i]] & 0xf, xsk->held[i]);
+    xsk->held_cnt = 0;
+    refilled(xsk);
+}
+
+static int xsk_sleep_fds(struct vc_io *io, int *fds, uint32_t n)
+{
+    struct vc_xsk_io *xsk = vc_xsk_io_of(io);
+    uint32_t cnt = 0;
+
+    for (uint32_t i = 0; i < xsk->slot_cnt; i++) {
+        struct vc_xsk_slot *s = &xsk->slots[i];
+
+        if (s->port.fd < 0)
+            continue;
+        if (vc_xsk_ready(&s->port.rx) || !s->published)
+            return -1;
+        /* copy mode sends in our calls alone */
+        if (s->link == VC_LINK_UP && !s->port.zerocopy && vc_xsk_unread(&s->port.tx))
+            return -1;
+        if (cnt < n && s->link != VC_LINK_GONE)
+            fds[cnt++] = s->port.fd;
+    }
+    return (int)cnt;
+}
+
+/* ---- opening and closing ----------------------------------------------------------------- */
+
+static struct vc_xsk_config config_of(struct vc_xsk_io *xsk, uint32_t slot, uint32_t bind_wait_ms)
+{
+    const struct vc_ctl_interface *interface = &xsk->interfaces[slot];
+    struct vc_xsk_config config = {
+        .umem = &xsk->umem,
+        .ifindex = interface->ifindex,
+        .queue = xsk->worker,
+        .ring_sz = xsk->ring_sz,
+        .zerocopy = xsk->zerocopy,
+        .busy_poll = xsk->busy_poll,
+        .share_fd = -1,
+        .bind_wait_ms = bind_wait_ms,
+    };
+
+    for (uint32_t i = 0; i < xsk->slot_cnt; i++)
+        if (i != slot && xsk->slots[i].port.fd >= 0 && xsk->slots[i].link != VC_LINK_GONE)
+            config.share_fd = xsk->slots[i].port.fd;
+    return config;
+}
+
+/* Gives a freshly opened port its frames and makes it reachable. */
+static int start_port(struct vc_xsk_io *xsk, uint32_t slot)
+{
+    struct vc_xsk_slot *s = &xsk->slots[slot];
+    struct vc_xsk_ring *fill = &s->port.fill;
+
+    for (uint32_t i = 0; i < xsk->rx_quota; i++)
+        *vc_xsk_addr(fill, fill->cached++) =
+            (uint64_t)vc_umem_take(&xsk->umem, VC_FRAME_RX, slot) * VC_FRAME_SZ;
+    vc_xsk_publish(fill);
+    s->seen = 0;
+    s->ahead = 0;
+    s->voided = 0;
+    s->published = true;
+    s->link = VC_LINK_UP;
+    if (s->port.zerocopy && vc_xsk_needs_wakeup(fill))
+        recvfrom(s->port.fd, NULL, 0, MSG_DONTWAIT, NULL, NULL);
+    return xsk->map_fd < 0 ? 0 : vc_xsk_register(&s->port, xsk->map_fd, xsk->interfaces[slot].xsk_base + xsk->worker);
+}
+
+static void close_ports(struct vc_xsk_io *xsk)
+{
+    for (uint32_t i = 0; i < xsk->slot_cnt; i++)
+        vc_xsk_close(&xsk->slots[i].port);
+}
+
+static int open_ports(struct vc_xsk_io *xsk, const char **why, uint32_t *failed)
+{
+    for (uint32_t i = 0; i < xsk->slot_cnt; i++) {
+        struct vc_xsk_config config = config_of(xsk, i, BIND_WAIT_MS);
+        int err = vc_xsk_open(&xsk->slots[i].port, &config, why);
+
+        if (err) {
+            *failed = i;
+            close_ports(xsk);
+            return err;
+        }
+    }
+    return 0;
+}
+
+static void add_statistics(struct xdp_statistics *to, const struct xdp_statistics *st)
+{
+    to->rx_dropped += st->rx_dropped;
+    to->rx_ring_full += st->rx_ring_full;
+    to->rx_fill_ring_empty_descs += st->rx_fill_ring_empty_descs;
+    to->tx_invalid_descs += st->tx_invalid_descs;
+}
+
+/* All frames that the old socket's rings held are ours again: the kernel let go of them when the interface went. */
+static void reclaim(struct vc_xsk_io *xsk, uint32_t slot)
+{
+    struct vc_umem *umem = &xsk->umem;
+    struct vc_xsk_slot *s = &xsk->slots[slot];
+
+    add_statistics(&s->base, &s->last);
+    s->last = (struct xdp_statistics){ 0 };
+    xsk->io.counts.tx_errors += s->port.tx.cached - s->seen - s->ahead;
+    for (uint32_t frame = 0; frame < umem->total; frame++)
+        if (umem->owner[frame] == (VC_FRAME_RX | slot))
+            vc_umem_give(umem, frame, VC_FRAME_RX, slot);
+        else if (umem->owner[frame] == (VC_FRAME_TX | slot))
+            vc_umem_give(umem, frame, VC_FRAME_TX, slot);
+    s->published = true;
+    s->seen = 0;
+    s->ahead = 0;
+}
+
+static void reopen(struct vc_xsk_io *xsk, uint32_t slot)
+{
+    struct vc_xsk_slot *s = &xsk->slots[slot];
+    unsigned ifindex = if_nametoindex(xsk->interfaces[slot].name);
+    struct vc_xsk_config config;
+    const char *why;
+
+    if (xsk->held_cnt || s->reserved)
+        return;
+    if (s->port.fd >= 0) {
+        reclaim(xsk, slot);
+        vc_xsk_close(&s->port);
+    }
+    if (!ifindex)
+        return;
+    xsk->interfaces[slot].ifindex = ifindex;
+    config = config_of(xsk, slot, 0);
+    if (vc_xsk_open(&s->port, &config, &why))
+        return;
+    if (start_port(xsk, slot))
+        vc_xsk_fail(xsk, slot, ENXIO);
+}
+
+/* ---- housekeeping ------------------------------------------------------------------------ */
+
+static void statistics(struct vc_xsk_io *xsk)
+{
+    struct xdp_statistics sum = { 0 };
+
+    for (uint32_t i = 0; i < xsk->slot_cnt; i++) {
+        struct vc_xsk_slot *s = &xsk->slots[i];
+        struct xdp_statistics st = { 0 };
+        socklen_t sz = sizeof st;
+        int error = 0;
+
+        if (s->port.fd >= 0 && !getsockopt(s->port.fd, SOL_XDP, XDP_STATISTICS, &st, &sz)) {
+            st.tx_invalid_descs -= st.tx_invalid_descs < s->voided ? st.tx_invalid_descs : s->voided;
+            s->last = st;
+        }
+        add_statistics(&sum, &s->base);
+        add_statistics(&sum, &s->last);
+        sz = sizeof error;
+        if (s->port.fd >= 0 && !getsockopt(s->port.fd, SOL_SOCKET, SO_ERROR, &error, &sz) && error)
+            vc_xsk_fail(xsk, i, ENXIO); /* the interface was removed */
+    }
+    xsk->io.counts.xsk_rx_dropped = sum.rx_dropped + sum.rx_ring_full;
+    xsk->io.counts.xsk_rx_ring_full = sum.rx_ring_full;
+    xsk->io.counts.xsk_fill_empty = sum.rx_fill_ring_empty_descs;
+    xsk->io.counts.xsk_tx_invalid = sum.tx_invalid_descs;
+}
+
+static void revive(struct vc_xsk_io *xsk, uint32_t slot, uint64_t now_ns)
+{
+    struct vc_xsk_slot *s = &xsk->slots[slot];
+
+    if (s->link == VC_LINK_UP) {
+        if (s->published && !s->port.zerocopy && vc_xsk_unread(&s->port.tx))
+            vc_xsk_kick(xsk, slot); /* what an earlier flush left */
+        return;
+    }
+    if (now_ns < s->retry_ns)
+        return;
+    if (s->link == VC_LINK_DOWN)
+        vc_xsk_probe(xsk, slot);
+    else
+        reopen(xsk, slot);
+    s->retry_ns = now_ns + (s->link == VC_LINK_DOWN ? DOWN_RETRY_NS : GONE_RETRY_NS);
+}
+
+static void xsk_housekeeping(struct vc_io *io, uint64_t now_ns)
+{
+    struct vc_xsk_io *xsk = vc_xsk_io_of(io);
+    const struct vc_umem *umem = &xsk->umem;
+
+    vc_xsk_reap(xsk);
+    for (uint32_t i = 0; i < xsk->slot_cnt; i++)
+        revive(xsk, i, now_ns);
+    if (now_ns - xsk->statistics_ns >= STATISTICS_NS) {
+        xsk->statistics_ns = now_ns;
+        statistics(xsk);
+    }
+    VC_ASSERT(umem->free_cnt + umem->rx_cnt + umem->tx_cnt == umem->total);
+    io->counts.frames_total = umem->total;
+    io->counts.frames_free = umem->free_cnt;
+    io->counts.frames_rx = umem->rx_cnt;
+    io->counts.frames_tx = umem->tx_cnt;
+}
+
+/* ---- life -------------------------------------------------------------------------------- */
+
+static void xsk_delete(struct vc_io *io)
+{
+    struct vc_xsk_io *xsk = vc_xsk_io_of(io);
+
+    close_ports(xsk);
+    if (xsk->umem.area)
+        munmap(xsk->umem.area, xsk->area_sz);
+    free(xsk->umem.owner);
+    free(xsk->umem.payload_sz);
+    free(xsk->umem.free);
+    free(xsk);
+}
+
+static const struct vc_io_ops xsk_ops = {
+    .name = "xsk",
+    .rx = xsk_rx,
+    .rx_done = xsk_rx_done,
+    .tx_reserve = vc_xsk_tx_reserve,
+    .tx_commit = vc_xsk_tx_commit,
+    .tx_cancel = vc_xsk_tx_cancel,
+    .tx_flush = vc_xsk_tx_flush,
+    .housekeeping = xsk_housekeeping,
+    .sleep_fds = xsk_sleep_fds,
+    .delete = xsk_delete,
+};
+
+static uint32_t power_of_two_below(uint32_t n)
+{
+    return n ? UINT32_C(1) << (31 - __builtin_clz(n)) : 0;
+}
+
+static int take_memory(struct vc_xsk_io *xsk, uint32_t frames)
+{
+    struct vc_umem *umem = &xsk->umem;
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE;
+    void *area;
+
+    xsk->area_sz = ((size_t)frames * VC_FRAME_SZ + HUGE_PAGE_SZ - 1) & ~(size_t)(HUGE_PAGE_SZ - 1);
+    area = mmap(NULL, xsk->area_sz, PROT_READ | PROT_WRITE, flags | MAP_HUGETLB, -1, 0);
+    if (area == MAP_FAILED) {
+        xsk->area_sz = (size_t)frames * VC_FRAME_SZ;
+        area = mmap(NULL, xsk->area_sz, PROT_READ | PROT_WRITE, flags, -1, 0);
+    }
+    if (area == MAP_FAILED)
+        return -1;
+    umem->area = area;
+    madvise(area, xsk->area_sz, MADV_DONTDUMP); /* clear media passes through */
+    umem->owner = calloc(frames, sizeof *umem->owner);
+    umem->payload_sz = calloc(frames, sizeof *umem->payload_sz);
+    umem->free = calloc(frames, sizeof *umem->free);
+    if (!umem->owner || !umem->payload_sz || !umem->free)
+        return -1;
+    umem->total = frames;
+    for (uint32_t i = 0; i < frames; i++)
+        umem->free[umem->free_cnt++] = frames - 1 - i;
+    umem->tx_max = frames - xsk->slot_cnt * xsk->rx_quota;
+    return 0;
+}
+
+static int open_all(struct vc_xsk_io *xsk, const char **why, uint32_t *failed)
+{
+    int err = open_ports(xsk, why, failed);
+
+    if ((err == -EOPNOTSUPP || err == -EINVAL) && xsk->zerocopy) {
+        xsk->zerocopy = false;
+        err = open_ports(xsk, why, failed);
+    }
+    for (uint32_t i = 0; !err && i < xsk->slot_cnt; i++) {
+        *failed = i;
+        *why = "cannot register the socket in the XSKMAP";
+        err = start_port(xsk, i);
+    }
+    return err;
+}
+
+static struct vc_io *refuse(struct vc_xsk_io *xsk, const char *interface, const char *what, int error, const char **why)
+{
+    static _Thread_local char sentence[256];
+
+    snprintf(sentence, sizeof sentence, "AF_XDP on %.16s: %s%s%s", interface, what, error ? ": " : "",
+             error ? strerror(error) : "");
+    *why = sentence;
+    if (xsk)
+        xsk_delete(&xsk->io);
+    return NULL;
+}
+
+struct vc_io *vc_io_xsk_new(const struct vc_ctl_setup *setup, uint32_t worker, int xsks_map_fd, const char **why)
+{
+    uint32_t ports = setup->interface_cnt, half = power_of_two_below(setup->frames / 2), failed = 0;
+    struct vc_xsk_io *xsk = calloc(1, sizeof *xsk);
+    const char *what = NULL;
+    int err;
+
+    if (!xsk)
+        return refuse(NULL, "all interfaces", "no memory", 0, why);
+    xsk->io.ops = &xsk_ops;
+    for (uint32_t i = 0; i < VC_INTERFACES_MAX; i++)
+        xsk->slots[i].port.fd = -1;
+    if (!ports || ports > VC_INTERFACES_MAX)
+        return refuse(xsk, "no interface", "the set-up names none, or more than 8", 0, why);
+    xsk->slot_cnt = ports;
+    xsk->ring_sz = half < RING_MAX ? half : RING_MAX;
+    xsk->rx_quota = power_of_two_below(setup->frames / 2 / ports);
+    if (xsk->rx_quota > xsk->ring_sz)
+        xsk->rx_quota = xsk->ring_sz;
+    if (xsk->rx_quota < RING_MIN)
+        return refuse(xsk, "all interfaces", "frames is too small: at least 128 for each interface", 0, why);
+    xsk->map_fd = xsks_map_fd;
+    xsk->worker = worker;
+    xsk->busy_poll = setup->busy_poll;
+    xsk->zerocopy = true;
+    memcpy(xsk->interfaces, setup->interfaces, sizeof xsk->interfaces);
+    for (uint32_t i = 0; i < ports; i++)
+        xsk->zerocopy = xsk->zerocopy && setup->interfaces[i].zerocopy;
+    if (take_memory(xsk, setup->frames))
+        return refuse(xsk, "all interfaces", "no memory for the frames", 0, why);
+    err = open_all(xsk, &what, &failed);
+    if (err)
+        return refuse(xsk, setup->interfaces[failed].name, what, -err, why);
+    return &xsk->io;
+}
+
+int vc_io_xsk_zerocopy(const struct vc_io *io, uint32_t interface)
+{
+    const struct vc_xsk_io *xsk = (const struct vc_xsk_io *)io;
+
+    return interface < xsk->slot_cnt && xsk->slots[interface].port.zerocopy;
+}
