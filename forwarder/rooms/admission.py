@@ -22,6 +22,9 @@ TRACKS_MAX = 16
 SUBSCRIPTIONS_MAX = 1024
 """Tracks that one participant may receive."""
 
+NAME_MAX = 64
+"""Characters of a participant's name or a track's label."""
+
 _ROOM_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 CLOCK_HZ = {Codec.OPUS: 48_000}
@@ -78,6 +81,14 @@ def check_room_id(room_id: str) -> None:
         )
 
 
+def check_text(what: str, text: str) -> None:
+    """Names are stored and sent on to others."""
+    if len(text) > NAME_MAX or any("\ud800" <= char <= "\udfff" for char in text):
+        raise Refused(
+            ErrorCode.BAD_MESSAGE, f"{what} must be at most {NAME_MAX} characters of Unicode"
+        )
+
+
 def check_room_limits(max_active: int, max_passive: int) -> None:
     for name, value, low, high in (
         ("max_active", max_active, 1, ROOM_ACTIVE_MAX),
@@ -121,6 +132,7 @@ def choose_suite(offered: Sequence[Suite]) -> Suite:
 
 
 def _check_spec(spec: TrackSpec) -> None:
+    check_text("a track's label", spec.label)
     if spec.codec.kind is not spec.kind:
         raise Refused(
             ErrorCode.CODEC_UNSUPPORTED,

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 
 from forwarder.rooms.core import Rooms
 from forwarder.rooms.plan import plan_dirty
-from forwarder.rooms.state import Dirty
+from forwarder.rooms.state import Dirty, IdKind
 from forwarder.table import (
     Command,
     Leg,
@@ -115,6 +115,21 @@ def diff_dirty(told: Told, rooms: Rooms, dirty: Dirty) -> list[Command]:
     The result is not applied to `told` yet: that is for whoever sends the commands.
     """
     return diff(told.part(dirty), plan_dirty(rooms, dirty))
+
+
+def release_gone(told: Told, rooms: Rooms, dirty: Dirty) -> None:
+    """After the commands for `dirty` were answered: what is in no table any more has a free id.
+
+    Covers removes that were answered, and objects that were never accepted in the first place.
+    """
+    for kind, indices, table in (
+        (IdKind.LEG, dirty.legs, told.legs),
+        (IdKind.SOURCE, dirty.sources, told.sources),
+        (IdKind.ROUTE, dirty.routes, told.routes),
+    ):
+        for index in indices:
+            if index not in table:
+                rooms.released(kind, index)
 
 
 def _identity(value: Leg | Source | Route) -> tuple[Any, ...]:

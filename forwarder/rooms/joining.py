@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from forwarder.ids import ParticipantId
-from forwarder.rooms.admission import check_join, choose_suite
+from forwarder.rooms.admission import check_join, check_text, choose_suite
 from forwarder.rooms.allocate import (
     CNAME_BYTES,
     PASSWORD_BYTES,
@@ -32,6 +32,7 @@ def new_participant(
     state: State, room: Room, name: str, role: Role, suites: Sequence[Suite]
 ) -> Participant:
     """Checks and allocates; the caller adds it to the books."""
+    check_text("your name", name)
     check_join(room, role)
     suite = choose_suite(suites)
     leg = state.new_leg()

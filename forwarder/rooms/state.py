@@ -45,6 +45,14 @@ class Dirty:
     def __bool__(self) -> bool:
         return bool(self.rooms or self.legs or self.sources or self.routes)
 
+    def __or__(self, other: Dirty) -> Dirty:
+        return Dirty(
+            self.rooms | other.rooms,
+            self.legs | other.legs,
+            self.sources | other.sources,
+            self.routes | other.routes,
+        )
+
 
 @dataclass
 class _Marks:

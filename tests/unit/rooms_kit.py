@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field, replace
 
+from forwarder.errors import Refused
 from forwarder.rooms.admission import Limits
 from forwarder.rooms.core import Rooms
 from forwarder.rooms.roles import Role
@@ -41,8 +42,8 @@ def make_rooms(seed: int = 1, **limits) -> Rooms:
     return Rooms(replace(Limits(), **limits), SeededSecrets(seed))
 
 
-def join(rooms: Rooms, room_id: str = "r", role: Role = Role.ACTIVE, now: float = 0.0, **kw):
-    return rooms.join(room_id, name=kw.pop("name", "n"), role=role, suites=SUITES, now=now)
+def join(rooms: Rooms, room_id: str = "r", role: Role = Role.ACTIVE, now: float = 0.0, name="n"):
+    return rooms.join(room_id, name=name, role=role, suites=SUITES, now=now)
 
 
 def audio(ssrc: int, label: str = "") -> TrackSpec:
@@ -137,3 +138,41 @@ class Plane:
     def _same(old, new, *names) -> None:
         if old is not None and any(getattr(old, n) != getattr(new, n) for n in names):
             raise Broken("identity")
+
+
+def random_calls(rooms: Rooms, seed: int, steps: int, drained) -> None:
+    """Random requests, most of them fit to succeed; calls `drained` now and then."""
+    rng = random.Random(seed)
+    state = rooms.state
+    now = 0.0
+    for step in range(steps):
+        now += rng.random() * 5
+        people, tracks = list(state.participants.values()), list(state.tracks.values())
+        try:
+            match rng.randrange(12):
+                case 0:
+                    rooms.create_room(f"room{rng.randrange(4)}", max_active=5, now=now)
+                case 1 | 2 | 3:
+                    join(rooms, f"room{rng.randrange(4)}", rng.choice(list(Role)), now)
+                case 4 | 5 if people:
+                    kind = rng.choice([audio, video])
+                    rooms.publish(rng.choice(people).id, [kind(rng.randrange(1, 50))])
+                case 6 | 7 if people and tracks:
+                    auto = rng.random() < 0.3
+                    rooms.subscribe(rng.choice(people).id, [rng.choice(tracks).id], auto)
+                case 8 if people:
+                    ports = rng.sample(range(1, 6), rng.randrange(4))
+                    nominated = rng.randrange(len(ports)) if ports else None
+                    rooms.set_tuples(rng.choice(people).id, list(map(tuple5, ports)), nominated)
+                case 9 if tracks:
+                    track = rng.choice(tracks)
+                    rooms.mute(track.publisher.id, track.id, rng.random() < 0.5)
+                case 10 if people and rng.random() < 0.5:
+                    rooms.leave(rng.choice(people).id, "bye", now)
+                case 11 if people:
+                    rooms.session_lost(rng.choice(people).id, now)
+                    rooms.tick(now)
+        except Refused:
+            pass
+        if rng.random() < 0.3 or step == steps - 1:
+            drained(rooms.drain_dirty())

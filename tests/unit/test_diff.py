@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 from rooms_kit import Plane, audio, join, make_rooms, tuple5, video
 
 from forwarder.errors import Refused
-from forwarder.rooms.diff import IdentityChanged, Observed, Told, diff, diff_dirty
+from forwarder.rooms.diff import IdentityChanged, Observed, Told, diff, diff_dirty, release_gone
 from forwarder.rooms.plan import plan
 from forwarder.rooms.roles import Role
 from forwarder.table import (
@@ -174,6 +174,22 @@ def test_a_5_tuple_changes_hands():
 def test_an_id_that_lives_as_another_is_a_broken_invariant(have, want):
     with pytest.raises(IdentityChanged):
         diff(have, want)
+
+
+def test_ids_of_what_was_refused_are_free_again():
+    rooms = make_rooms()
+    rooms.create_room("r", now=0.0)
+    who, told = join(rooms), Told()
+    dirty = rooms.drain_dirty()
+    assert len(diff_dirty(told, rooms, dirty)) == 1  # refused: told stays as it is
+    release_gone(told, rooms, dirty)
+    assert rooms.participant_by_leg(who.leg) is who  # alive: not released
+    rooms.leave(who.id, "bye", now=0.0)
+    assert rooms.state.legs.draining == {who.leg}
+    dirty = rooms.drain_dirty()
+    assert diff_dirty(told, rooms, dirty) == []
+    release_gone(told, rooms, dirty)
+    assert not rooms.state.legs.draining
 
 
 class Calls(RuleBasedStateMachine):

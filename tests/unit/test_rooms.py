@@ -139,6 +139,13 @@ def test_no_common_suite_takes_no_leg(rooms):
     assert join(rooms).leg == 0
 
 
+@pytest.mark.parametrize("name", ["x" * 65, "\ud800"])
+def test_names_must_be_text(rooms, name):
+    refused(ErrorCode.BAD_MESSAGE, join, rooms, name=name)
+    host = join(rooms)
+    refused(ErrorCode.BAD_MESSAGE, rooms.publish, host.id, [audio(1, name)])
+
+
 def test_room_full_by_role():
     rooms = make_rooms()
     rooms.create_room("r", max_active=2, max_passive=1, now=0.0)
@@ -330,6 +337,7 @@ def test_limits_follow_the_configuration():
     defaults = Limits.of(config.load())
     assert defaults == Limits()
     assert admission.TRACKS_MAX == messages.TRACKS_MAX
+    assert admission.NAME_MAX == messages.LABEL_MAX
 
 
 def test_statistics(rooms):
