@@ -56,6 +56,7 @@ class SessionStore:
         if boot not in self._database.all("meta", MetaRecord):
             self.forget()
             with self._database.transaction():
+                self._database.clear("meta")
                 self._database.put("meta", [boot])
 
     def load(self) -> Snapshot:
@@ -99,7 +100,7 @@ class SessionStore:
     def forget(self) -> None:
         """Throws everything away; the participants have to join anew."""
         with self._database.transaction():
-            for table in TABLES:
+            for table in ("ssrcs", "participants", "tracks", "subscriptions"):
                 self._database.clear(table)
         self._ssrcs = None
 

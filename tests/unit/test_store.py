@@ -154,6 +154,18 @@ def test_another_boot_forgets_sessions(folder):
     other.close()
 
 
+def test_what_came_after_forgetting_is_kept(folder):
+    rooms = make_rooms()
+    store = SessionStore(folder, boot_id="one")
+    store.forget()
+    a_call(rooms)
+    store.save(rooms, rooms.drain_dirty())
+    store.close()
+    again = SessionStore(folder, boot_id="one")
+    assert len(again.load().participants) == 2
+    again.close()
+
+
 def test_kill_loses_nothing(folder):
     code = (
         "import os, signal, sys\n"
