@@ -170,12 +170,6 @@ class Config:
     log: Log
     notes: tuple[str, ...] = ()
 
-    @property
-    def uses_example_key(self) -> bool:
-        """Whether a token key is the public one of the manual."""
-        example = {entry["secret"] for entry in defaults()["api"]["token_keys"]}
-        return any(key.secret in example for key in self.api.token_keys)
-
 
 SECTIONS: dict[str, type[Any]] = {
     "node": Node,
@@ -323,6 +317,13 @@ def _fallback(name: str, environ: Mapping[str, str], euid: int) -> str:
     return f"{home}/.local/state/vcfwd" if home.startswith("/") else f"/tmp/vcfwd-{euid}/state"
 
 
+def _exposed(path: str | os.PathLike[str] | None, given: set[str]) -> list[str]:
+    """A sentence, if others can read the token secrets in the file."""
+    if path is None or "api.token_keys" not in given or not os.stat(path).st_mode & 0o004:
+        return []
+    return [f"{path}: everybody on this host can read its api.token_keys: chmod 600 {path}"]
+
+
 def _settle_directories(
     node: dict[str, Any], given: set[str], environ: Mapping[str, str], euid: int
 ) -> list[str]:
@@ -375,7 +376,7 @@ def load(
         os.environ if environ is None else environ,
         os.geteuid() if euid is None else euid,
     )
-    return _build(values, tuple(notes))
+    return _build(values, (*notes, *_exposed(path, given)))
 
 
 def _build(values: dict[str, dict[str, Any]], notes: tuple[str, ...]) -> Config:

@@ -66,7 +66,6 @@ def test_defaults():
     assert c.api.addresses == c.network.addresses == c.network.advertised_addresses
     assert c.pacing.start_rate == 20_000_000
     assert c.node.name
-    assert c.uses_example_key
     assert [key.secret for key in c.api.token_keys] == [EXAMPLE_KEY]
 
 
@@ -171,7 +170,6 @@ def test_secrets_are_not_shown(file):
     c = config.load(path)
     assert secret not in repr(c)
     assert c.api.token_keys[0].secret == secret
-    assert not c.uses_example_key
 
 
 @pytest.mark.parametrize(
@@ -222,5 +220,26 @@ keys = [f"{n}.{f.name}" for n, kind in config.SECTIONS.items() for f in dataclas
 def test_any_value_gives_a_config_or_faults(overrides):
     try:
         config.load(None, overrides)
+    except ConfigError as error:
+        assert error.faults
+
+
+def test_secrets_that_everybody_can_read_are_noted(file):
+    path = file(f'[api]\ntoken_keys = [{{ kid = "a", secret = "{"s" * 32}" }}]\n')
+    path.chmod(0o644)
+    (note,) = config.load(path, euid=0).notes
+    assert f"chmod 600 {path}" in note
+    path.chmod(0o600)
+    assert config.load(path, euid=0).notes == ()
+
+
+@given(
+    st.text() | st.lists(st.sampled_from(["[", "]", "=", "{", '"', "a", "\n", "."])).map("".join)
+)
+def test_any_text_is_a_config_or_faults(tmp_path_factory, text):
+    path = tmp_path_factory.getbasetemp() / "any.toml"
+    path.write_bytes(text.encode())
+    try:
+        config.load(path)
     except ConfigError as error:
         assert error.faults
