@@ -15,7 +15,7 @@ int vc_control_listen(const char *run_dir, const char **why)
     struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = VC_CTL_SOCKET };
     int fd, lock;
 
-    *why = "cannot enter the run directory: create it, and let this user write to it";
+    *why = "cannot enter the run directory: create it, and make it writable";
     if (chdir(run_dir))
         return -1;
     umask(0077);
@@ -74,7 +74,8 @@ static uint32_t take_fds(struct msghdr *msg, int *fds)
     return cnt;
 }
 
-static const char *check(const struct vc_ctl_header *header, size_t sz, int truncated, uint32_t fd_cnt)
+static const char *check(const struct vc_ctl_header *header, size_t sz, int truncated,
+                         uint32_t fd_cnt)
 {
     size_t want = 0;
 
@@ -174,7 +175,8 @@ int vc_control_send_state(int fd, const struct vc_held *held)
     struct iovec body[2] = { { (void *)(uintptr_t)(held ? &held->setup : &none), sizeof none } };
 
     if (held)
-        body[1] = (struct iovec){ (void *)(uintptr_t)held->labels, held->fd_cnt * sizeof *held->labels };
+        body[1] = (struct iovec){ (void *)(uintptr_t)held->labels,
+                                  held->fd_cnt * sizeof *held->labels };
     return send_message(fd, VC_CTL_STATE, body, held ? 2 : 1, held ? held->fds : NULL,
                         held ? held->fd_cnt : 0);
 }

@@ -30,7 +30,7 @@ struct vc_held {
    longer than a socket address) and returns the listening socket, or -1 with a sentence. */
 int vc_control_listen(const char *run_dir, const char **why);
 
-/* vc_control_accept returns a connection of this process's user or of root, or -1. */
+/* vc_control_accept returns a connection whose peer has our own uid or root's, or -1. */
 int vc_control_accept(int listen_fd);
 
 /* vc_control_recv reads one message: its type, 0 at end of the connection or on an error, -1 when

@@ -199,5 +199,6 @@ int main(int argc, char **argv)
         complain("a worker hangs: ending without it");
     unlink(VC_CTL_SOCKET);
     fflush(NULL);
-    _exit(status); /* descriptors and memory are the kernel's to take back; a hung thread must not hold us */
+    /* Descriptors and memory are the kernel's to take back; a hung thread must not hold us. */
+    _exit(status);
 }

@@ -26,6 +26,21 @@ static const char *fail(struct vc_plane *plane, const char *format, ...)
     return plane->why;
 }
 
+static const char *check_powers(struct vc_plane *plane, const struct vc_ctl_setup *s)
+{
+    const struct { const char *name; uint32_t value; } powers[] = {
+        { "audio_slots", s->audio_slots },
+        { "video_slots", s->video_slots },
+        { "frames", s->frames },
+    };
+
+    for (size_t i = 0; i < sizeof powers / sizeof *powers; i++)
+        if (!powers[i].value || (powers[i].value & (powers[i].value - 1)))
+            return fail(plane, "set-up: %s is %u, but must be a power of two", powers[i].name,
+                        powers[i].value);
+    return NULL;
+}
+
 static const char *check_setup(struct vc_plane *plane, const struct vc_ctl_setup *s)
 {
     const struct { const char *name; uint32_t value, low, high; } limits[] = {
@@ -42,7 +57,7 @@ static const char *check_setup(struct vc_plane *plane, const struct vc_ctl_setup
         if (limits[i].value < limits[i].low || limits[i].value > limits[i].high)
             return fail(plane, "set-up: %s is %u, but must be %u to %u", limits[i].name,
                         limits[i].value, limits[i].low, limits[i].high);
-    return NULL;
+    return check_powers(plane, s);
 }
 
 /* Where a label's descriptor goes, or NULL: held only. */
@@ -60,7 +75,8 @@ static int *place(struct vc_plane *plane, const struct vc_ctl_fd *label)
     case VC_FD_INDEX_STORE:
         return &plane->index_store;
     case VC_FD_MEDIA_SOCKET:
-        return label->a < VC_LOCALS_MAX && label->b < VC_WORKERS_MAX ? &plane->media[label->b][label->a] : NULL;
+        return label->a < VC_LOCALS_MAX && label->b < VC_WORKERS_MAX ?
+                   &plane->media[label->b][label->a] : NULL;
     case VC_FD_XSKS_MAP:
         return &plane->xsks_map;
     default:
@@ -81,8 +97,8 @@ static const char *sort_fds(struct vc_plane *plane, const struct vc_held *held)
         if (!to)
             continue;
         if (*to >= 0)
-            return fail(plane, "set-up: two descriptors with the label (%u, %u, %u)", held->labels[i].kind,
-                        held->labels[i].a, held->labels[i].b);
+            return fail(plane, "set-up: two descriptors with the label (%u, %u, %u)",
+                        held->labels[i].kind, held->labels[i].a, held->labels[i].b);
         *to = held->fds[i];
     }
     for (uint32_t w = 0; w < held->setup.worker_cnt; w++) {
@@ -90,7 +106,8 @@ static const char *sort_fds(struct vc_plane *plane, const struct vc_held *held)
             return fail(plane, "set-up: worker %u lacks its shared memory or a bell", w);
         for (uint32_t l = 0; l < held->setup.local_cnt; l++)
             if (plane->media[w][l] < 0)
-                return fail(plane, "set-up: worker %u lacks its media socket for local address %u", w, l);
+                return fail(plane, "set-up: worker %u lacks its media socket for address %u", w,
+                            l);
     }
     if (plane->index_store < 0)
         return fail(plane, "set-up: the index store is missing");
@@ -140,7 +157,8 @@ static const char *map_all(struct vc_plane *plane, const struct vc_ctl_setup *se
     return NULL;
 }
 
-static const char *build_worker(struct vc_plane *plane, const struct vc_ctl_setup *setup, uint32_t w)
+static const char *build_worker(struct vc_plane *plane, const struct vc_ctl_setup *setup,
+                                uint32_t w)
 {
     struct vc_thread *t = &plane->threads[w];
     const char *why = "out of memory";

@@ -31,7 +31,8 @@ int vc_privilege_drop(int keep_for_xsk)
 
     if (syscall(SYS_capget, &header, data))
         return -1;
-    for (int cap = 0; cap < 64; cap++) /* best effort: needs CAP_SETPCAP, and no_new_privs bars the way back anyhow */
+    /* Best effort: it needs CAP_SETPCAP, and no_new_privs bars the way back anyhow. */
+    for (int cap = 0; cap < 64; cap++)
         if (!(keep & BIT(cap)))
             prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);

@@ -29,7 +29,8 @@ int vc_user_must_ring(void *shm)
 {
     struct vc_shm_header *h = shm;
 
-    __atomic_thread_fence(__ATOMIC_SEQ_CST); /* pairs with the worker's, between `sleeping` and its recheck */
+    /* Pairs with the worker's, between `sleeping` and its recheck. */
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
     return __atomic_load_n(&h->sleeping, __ATOMIC_RELAXED) != 0;
 }
 

@@ -117,8 +117,9 @@ static int start(struct vc_thread *t, const char **why)
         error = pthread_create(&t->thread, &attr, run, t);
     pthread_attr_destroy(&attr);
     if (error) {
-        *why = t->cpu >= 0 ? "cannot start a worker thread on its CPU: name CPUs that are online and allowed" :
-                             "cannot start a worker thread: out of memory or of threads";
+        *why = "cannot start a worker thread: out of memory or of threads";
+        if (t->cpu >= 0)
+            *why = "cannot start a worker thread on its CPU: name CPUs that are online and allowed";
         return -1;
     }
     t->started = 1;

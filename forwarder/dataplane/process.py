@@ -156,7 +156,7 @@ class DataPlane:
         self._take_lock()
         adopted = await self._adopt()
         if not adopted:
-            self._parts = await asyncio.to_thread(create, setup, xsks_map, self._on_group)
+            self._parts = create(setup, xsks_map, self._on_group)
             try:
                 await self._launch()
             except BaseException:
