@@ -90,6 +90,7 @@ class Client:
         )
         self.welcome: wire.Welcome | None = None
         self.tracks: dict[str, RemoteTrack] = {}  # received, by track id
+        self.room_tracks: dict[str, wire.TrackInfo] = {}  # of the others, known to be published
         self.local_tracks: dict[int, LocalTrack] = {}  # sent, by SSRC
         self.live = asyncio.Event()
         self.started_at = 0.0  # monotonic: first packet with a token in hand
@@ -105,7 +106,7 @@ class Client:
         self.started_at = time.monotonic()
         welcome = await self.control.join()
         self.joined_at = time.monotonic()
-        self.welcome = welcome
+        self._welcome(welcome)
         self.media.start(welcome.media, self._target.host)
         self._spawn(self.control.keep())
         self._spawn(self._report())
@@ -195,8 +196,19 @@ class Client:
     ) -> list[RemoteTrack]:
         """To the named tracks; with `auto` to all of the room, now and later."""
         self._auto |= auto
+        wanted = dict.fromkeys(track_ids)
+        tracks = await self._subscribe(wanted, auto)
+        while auto and (missed := self.room_tracks.keys() - self.tracks.keys()):
+            # Published before the node knew of `auto`: these must be named.
+            tracks += await self._subscribe(sorted(missed), auto)
+        return tracks
+
+    async def _subscribe(self, track_ids: Iterable[str], auto: bool) -> list[RemoteTrack]:
         answer = await self.control.request(wire.Subscribe, track_ids=list(track_ids), auto=auto)
-        return [self._subscribed(info) for info in answer.subscriptions]
+        given = [self._subscribed(info) for info in answer.subscriptions]
+        for track_id in set(track_ids) - {track.info.track_id for track in given}:
+            self.room_tracks.pop(track_id, None)  # gone meanwhile, or our own
+        return given
 
     async def unsubscribe(self, track_ids: Iterable[str]) -> None:
         answer = await self.control.request(wire.Unsubscribe, track_ids=list(track_ids))
@@ -225,8 +237,13 @@ class Client:
         """Drops the QUIC connection as a changed network does; it comes back by itself."""
         self.control.abandon()
 
-    async def _welcome_back(self, welcome: wire.Welcome) -> None:
+    def _welcome(self, welcome: wire.Welcome) -> None:
         self.welcome = welcome
+        me = welcome.participant_id
+        self.room_tracks = {t.id: t for t in welcome.tracks if t.participant_id != me}
+
+    async def _welcome_back(self, welcome: wire.Welcome) -> None:
+        self._welcome(welcome)
         same = self.media.renew(welcome.media)
         if welcome.resumed and same:
             self.resumed += 1
@@ -237,7 +254,8 @@ class Client:
             if self.local_tracks:
                 await self.publish(list(self.local_tracks.values()))
             if self._auto or self.tracks:
-                await self.subscribe(auto=self._auto)
+                known = self.room_tracks.keys()
+                await self.subscribe(known if self._auto else known & self.tracks, auto=self._auto)
 
     # ---- messages of the node ---------------------------------------------------------------
 
@@ -247,6 +265,11 @@ class Client:
                 self._subscribed(info)
         elif isinstance(message, wire.Unsubscribed):
             self._unsubscribed(message.track_ids)
+        elif isinstance(message, wire.TrackPublished):
+            if self.welcome is None or message.track.participant_id != self.welcome.participant_id:
+                self.room_tracks[message.track.id] = message.track
+        elif isinstance(message, wire.TrackUnpublished):
+            self.room_tracks.pop(message.track_id, None)
         elif isinstance(message, wire.LegState):
             if message.state == "live":
                 self.live.set()
