@@ -17,9 +17,10 @@ from forwarder.dataplane.commands import CommandClient
 from forwarder.dataplane.outcome import Outcome
 from forwarder.errors import CommandRefused, DataPlaneError, DataPlaneLost
 from forwarder.rooms.core import Rooms
-from forwarder.rooms.diff import IdentityChanged, Observed, Told, diff, diff_dirty
+from forwarder.rooms.diff import IdentityChanged, Observed, Told, diff, diff_dirty, release_gone
 from forwarder.rooms.plan import plan
-from forwarder.rooms.state import Dirty, IdKind
+from forwarder.rooms.state import Dirty
+from forwarder.store.database import StoreError
 from forwarder.supervisor.legpaths import LegPaths
 from forwarder.table import (
     EMPTY,
@@ -27,9 +28,8 @@ from forwarder.table import (
     KeyframeRequest,
     LegRemove,
     LegSet,
-    RouteRemove,
+    RouteFilter,
     RouteSet,
-    SourceRemove,
     SourceSet,
 )
 
@@ -151,23 +151,37 @@ class Reconciler:
     async def _round(self) -> None:
         dirty = self._rooms.drain_dirty()
         if dirty:
-            self._store.save(self._rooms, dirty)
+            self._save(dirty)
         if self._replay:
             self._replay = self._dump = self._headers = False
             self.counters["replays"] += 1
             self._told = Told()
             self._paths.forget_headers()
             await self._apply_all(diff(EMPTY, plan(self._rooms)))
+            self._observed()
         elif self._dump:
             self._dump = False
             self.counters["dumps"] += 1
             await self._compare()
         elif dirty:
             await self._carry_out(diff_dirty(self._told, self._rooms, dirty), dirty.legs)
+            release_gone(self._told, self._rooms, dirty)
         if self._headers:
             self._headers = False
             commands = [self._paths.header(leg) for leg in self._told.legs.values()]
             await self._apply([c for c in commands if c is not None])
+
+    def _save(self, dirty: Dirty) -> None:
+        """A full disk must not end the calls; the store tries again with the next change."""
+        try:
+            self._store.save(self._rooms, dirty)
+        except StoreError as error:
+            self.counters["save_failed"] += 1
+            log.error("what changed could not be saved: %s", error)
+
+    def _observed(self) -> None:
+        """The data plane holds what it was told, so ids of anything else are free."""
+        self._rooms.observed(self._told.legs, self._told.sources, self._told.routes)
 
     async def _apply_all(self, commands: list[Command]) -> None:
         concerned = set(self._rooms.state.by_leg) | self._paths.legs_with_flows()
@@ -189,12 +203,10 @@ class Reconciler:
                 case RouteSet(route):
                     told.routes.pop(route.id)
         self._told = told
+        # A dump does not tell which routes are paused: say it again.
+        commands += [RouteFilter(r.id, paused=True) for r in told.routes.values() if r.paused]
         await self._apply_all(commands)
-        self._rooms.observed(
-            set(found["leg"]) & set(want.legs),
-            set(found["source"]) & set(want.sources),
-            set(found["route"]) & set(want.routes),
-        )
+        self._observed()
         self._headers = True  # what an earlier supervisor sent is not known
 
     async def _carry_out(self, commands: list[Command], concerned: Iterable[int]) -> None:
@@ -233,13 +245,6 @@ class Reconciler:
         if outcome.ok:
             self.counters["applied"] += 1
             self._told.apply(command)
-            match command:
-                case LegRemove(index):
-                    self._rooms.released(IdKind.LEG, index)
-                case SourceRemove(index):
-                    self._rooms.released(IdKind.SOURCE, index)
-                case RouteRemove(index):
-                    self._rooms.released(IdKind.ROUTE, index)
             return
         self.counters["refused"] += 1
         log.error("%s", outcome.error())
