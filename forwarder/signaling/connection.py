@@ -103,7 +103,7 @@ class Connection:
             0 if self._control_stream is None else stream_backlog(self.quic, self._control_stream)
         )
 
-    def end(self) -> None:
+    def end(self, reason: str) -> None:
         """Ends the session: FIN on the control stream, a capsule and FIN on the CONNECT stream."""
         if self._session_ended or self.closed:
             return
@@ -112,7 +112,7 @@ class Connection:
         if control is not None:
             self.guarded(lambda: self.quic.send_stream_data(control, b"", end_stream=True))
         if connect is not None and h3_connection is not None:
-            capsule = close_capsule(0, "closed")
+            capsule = close_capsule(0, reason)
             self.guarded(lambda: h3_connection.send_data(connect, capsule, end_stream=True))
         self._loop.call_later(LINGER_S, self._close_if_idle)
 

@@ -77,7 +77,8 @@ def problem(error: CodedError) -> tuple[Headers, bytes]:
 
 def close_capsule(code: int, reason: str) -> bytes:
     """The capsule that ends a WebTransport session (draft-ietf-webtrans-http3 section 5)."""
-    payload = code.to_bytes(4, "big") + reason.encode()[:REASON_MAX]
+    text = reason.encode()[:REASON_MAX].decode(errors="ignore").encode()  # whole characters
+    payload = code.to_bytes(4, "big") + text
     return encode_uint_var(CLOSE_SESSION) + encode_uint_var(len(payload)) + payload
 
 

@@ -41,8 +41,8 @@ class Transport(Protocol):
     def backlog(self) -> int:
         """Bytes sent that the client has not acknowledged yet."""
 
-    def end(self) -> None:
-        """Ends the session after what was sent."""
+    def end(self, reason: str) -> None:
+        """Ends the session after what was sent; `reason` is for the client's eyes."""
 
 
 class Hub:
@@ -194,7 +194,7 @@ class OpenSession:
         if self._machine.state is not State.CLOSED:
             return
         self._over = True
-        self._transport.end()
+        self._transport.end(self._machine.end_reason)
         pid = self.participant_id
         tell = pid is not None and self._backend_cares and self._hub.speaker(pid) is self
         self._hub.forget(self)

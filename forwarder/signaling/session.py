@@ -106,6 +106,7 @@ class JoinSession:
         self._allowance = MESSAGES_BURST
         self._refilled_at = now
         self._counters = counters or Counters()
+        self.end_reason = ""  # what `closing` said
 
     @property
     def state(self) -> State:
@@ -172,6 +173,7 @@ class JoinSession:
     def close(self, reason: str, code: ErrorCode | None = None) -> None:
         """Sends `closing`; afterwards nothing goes in or out."""
         if not self._closed():
+            self.end_reason = reason
             self._out += encode(m.Closing(reason=reason, code=code))
             self._step(Step.END)
 

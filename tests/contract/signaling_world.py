@@ -295,6 +295,7 @@ class World:
     hub: Hub
     server: QuicServer
     certificate: Certificate
+    host: str
     port: int
     validated: list[Any]
     closed: list[Any]
@@ -313,7 +314,7 @@ class World:
             verify_mode=ssl.CERT_REQUIRED,
         )
         async with connect(
-            "127.0.0.1", self.port, configuration=configuration, create_protocol=Client
+            self.host, self.port, configuration=configuration, create_protocol=Client
         ) as client:
             assert isinstance(client, Client)
             yield client
@@ -329,14 +330,16 @@ class World:
 
 
 @asynccontextmanager
-async def world(tmp_path: Path, *, app: Any = None, **options: Any) -> AsyncIterator[World]:
+async def world(
+    tmp_path: Path, *, app: Any = None, host: str = "127.0.0.1", **options: Any
+) -> AsyncIterator[World]:
     backend = MemoryBackend()
     await backend.create_room(RoomId("standup"), max_active=3, max_passive=5)
     tokens = Tokens([SigningKey("k1", SECRET)], clock=SystemClock())
     hub = Hub(backend, max_sessions=options.pop("max_sessions", 100))
-    certificate = development(tmp_path, ["127.0.0.1"], clock=SystemClock())
+    certificate = development(tmp_path, [host], clock=SystemClock())
     loop = asyncio.get_running_loop()
-    transport, udp = await loop.create_datagram_endpoint(Udp, local_addr=("127.0.0.1", 0))
+    transport, udp = await loop.create_datagram_endpoint(Udp, local_addr=(host, 0))
     port = transport.get_extra_info("sockname")[1]
     validated: list[Any] = []
     closed: list[Any] = []
@@ -344,7 +347,7 @@ async def world(tmp_path: Path, *, app: Any = None, **options: Any) -> AsyncIter
         hub=hub,
         tokens=tokens,
         certificate=certificate,
-        local=("127.0.0.1", port),
+        local=(host, port),
         send=udp.send,
         app=app,
         on_validated=validated.append,
@@ -353,7 +356,7 @@ async def world(tmp_path: Path, *, app: Any = None, **options: Any) -> AsyncIter
     )
     udp.server = server
     try:
-        yield World(backend, tokens, hub, server, certificate, port, validated, closed)
+        yield World(backend, tokens, hub, server, certificate, host, port, validated, closed)
     finally:
         hub.close_all("the test is over")
         server.close()
