@@ -47,20 +47,29 @@ def session(key: bytes, salt: bytes, suite: Suite, outbound: bool) -> pylibsrtp.
     )
 
 
-def _socket() -> socket.socket:
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+def _socket(ip: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-    sock.bind(("127.0.0.1", 0))
+    sock.bind((ip, 0))
     return sock
 
 
 class Stream:
     """One sender (leg 1), one receiver (leg 2); packet n carries n as its payload."""
 
-    def __init__(self, port: int, suite: Suite = Suite.AEAD_AES_128_GCM, workers: int = 1) -> None:
+    def __init__(
+        self,
+        port: int,
+        suite: Suite = Suite.AEAD_AES_128_GCM,
+        workers: int = 1,
+        node_ip: str = "127.0.0.1",
+        client_ip: str = "127.0.0.1",
+    ) -> None:
         self.port, self.suite, self.workers = port, suite, workers
+        self.node_ip, self.client_ip = node_ip, client_ip
         self.salt = bytes(range(12 if suite is Suite.AEAD_AES_128_GCM else 14))
-        self.sender, self.receiver = _socket(), _socket()
+        self.sender, self.receiver = _socket(client_ip), _socket(client_ip)
         self.sent = 0
         self.datagrams: list[bytes] = []
         self._protect = session(b"a" * 16, self.salt, suite, outbound=True)
@@ -75,6 +84,10 @@ class Stream:
         self.sender.close()
         self.receiver.close()
 
+    def tuple5(self, sock: socket.socket) -> Tuple5:
+        """The 5-tuple of the sender's or receiver's socket."""
+        return Tuple5(self.client_ip, sock.getsockname()[1], self.node_ip, self.port)
+
     def commands(self) -> list[Command]:
         """The table that the stream needs."""
         far = self.workers - 1
@@ -82,7 +95,7 @@ class Stream:
         legs = [
             Leg(id=number, worker=worker, key_id=number, rx_key=rx * 16, rx_salt=self.salt,
                 tx_key=tx * 16, tx_salt=self.salt,
-                tuples=(Tuple5("127.0.0.1", sock.getsockname()[1], "127.0.0.1", self.port),),
+                tuples=(self.tuple5(sock),),
                 **common)
             for number, worker, sock, rx, tx in (
                 (1, 0, self.sender, b"a", b"b"), (2, far, self.receiver, b"c", b"d"),
@@ -98,7 +111,7 @@ class Stream:
         seq = (FIRST_SEQ + self.sent) & 0xFFFF
         header = struct.pack("!BBHII", 0x80, 96, seq, self.sent * 960 & 0xFFFFFFFF, IN_SSRC)
         packet = self._protect.protect(header + struct.pack("!I", self.sent) * 30)
-        self.sender.sendto(packet, ("127.0.0.1", self.port))
+        self.sender.sendto(packet, (self.node_ip, self.port))
         self.sent += 1
 
     async def send(self, count: int) -> None:
