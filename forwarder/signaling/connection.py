@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from aioquic.h3 import events as h3
 from aioquic.h3.connection import ErrorCode as H3Error
@@ -321,8 +321,8 @@ class Connection:
         """Claims of the token, None where there is none.  Raises CodedError."""
         if header(headers, b":protocol") != b"webtransport":
             raise Refused(ErrorCode.BAD_MESSAGE, "CONNECT is for WebTransport only")
-        target = urlsplit(header(headers, b":path").decode("latin-1"))
-        if target.path != JOIN_PATH:
+        path, _, query = header(headers, b":path").decode("latin-1").partition("?")
+        if path != JOIN_PATH:
             raise NoSuchPath
         if self._session is not None:
             raise Refused(ErrorCode.LIMIT, "one session for a connection; open another connection")
@@ -333,10 +333,13 @@ class Connection:
         if self._server.draining:
             raise Refused(ErrorCode.UNAVAILABLE, "the node is stopping; try another one")
         scheme, _, bearer = header(headers, b"authorization").decode("latin-1").partition(" ")
-        query = parse_qs(target.query, max_num_fields=16).get("token", [])
-        if len(query) > 1:
+        try:
+            found = parse_qs(query, keep_blank_values=True, max_num_fields=16).get("token", [])
+        except ValueError:
+            raise Refused(ErrorCode.BAD_MESSAGE, "the query has too many fields") from None
+        if len(found) > 1:
             raise TokenError("several tokens in the URL; send one")
-        token = query[0] if query else bearer if scheme.lower() == "bearer" else None
+        token = found[0] if found else bearer if scheme.lower() == "bearer" else None
         return None if token is None else self._server.tokens.verify_join(token)
 
     def _stream_data(self, event: h3.WebTransportStreamDataReceived) -> None:
