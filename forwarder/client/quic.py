@@ -285,7 +285,8 @@ class Session:
             configuration.verify_mode = ssl.CERT_NONE
         loop = asyncio.get_running_loop()
         infos = await loop.getaddrinfo(target.host, target.port, type=2)
-        address = (str(infos[0][4][0]), int(infos[0][4][1]))
+        # As the socket will name it (four values for IPv6): aioquic takes another for a migration.
+        address: tuple[Any, ...] = infos[0][4]
         transport, protocol = await loop.create_datagram_endpoint(
             lambda: _Protocol(QuicConnection(configuration=configuration), target.cert_hash),
             family=infos[0][0],

@@ -195,6 +195,9 @@ def _faults(evidence: Evidence, seen: list[_Seen]) -> list[str]:
         for key in ("video_frames_decoded", "audio_frames_decoded"):
             if not entry[key]:
                 faults.append(f"{name}: no {key}")
+        for key in ("srtp_failures", "bad_messages"):
+            if found := (each.actor.summary or {}).get(key):
+                faults.append(f"{name}: {key} {found}")
         if each.actor.png is not None and not each.actor.png.is_file():
             faults.append(f"{name} has no picture")
     if not any(each.tracks for each in seen):

@@ -61,13 +61,13 @@ class Show:
         table.add_column("joined")
         columns = {
             "join ms": "join_ms",
-            "1st frame ms": "first_frame_ms",
+            "frame ms": "first_frame_ms",
             "expected": "expected_packets",
             "received": "received_packets",
             "lost": "lost",
             "wrong": "payload_mismatches",
-            "pictures": "video_frames_decoded",
-            "sounds": "audio_frames_decoded",
+            "video": "video_frames_decoded",
+            "audio": "audio_frames_decoded",
         }
         for title in columns:
             table.add_column(title, justify="right")
