@@ -342,7 +342,7 @@ uint32_t world_seal(struct world *world, uint32_t leg, const struct world_rtp *r
     for (uint32_t i = 0; i < rtp->payload_sz; i++)
         clear[item.hdr_sz + i] = (uint8_t)(rtp->index * 7 + i);
     if (rtp->payload_sz)
-        clear[item.hdr_sz] = rtp->key ? 0x65 : 0x41; /* IDR, non-IDR slice */
+        clear[item.hdr_sz] = rtp->key ? 0x67 : 0x41; /* SPS, non-IDR slice */
     item.src_sz = item.hdr_sz + rtp->payload_sz;
     VC_ASSERT(vc_crypto_seal_rtp(world->crypto, &item, 1) == 1);
     return item.dst_sz;

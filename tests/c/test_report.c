@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: MIT */
+/* RTCP through the core: sender reports mapped through the rewrite, receiver reports, report
+   blocks about routes, requests for key frames, BYE; what is refused. */
+#include "world.h"
+
+#include "check.h"
+#include "rtcp.h"
+
+static struct world world;
+
+static void open_call(uint32_t workers)
+{
+    world_init(&world, workers);
+    world_start(&world);
+    for (uint32_t leg = 0; leg < 3; leg++)
+        world_leg(&world, leg, leg % workers, VC_SRTP_AEAD_AES_128_GCM);
+    world_source(&world, 0, 0, 0xa0, 0);
+    world_source(&world, 1, 0, 0xb0, 1);
+    world_route(&world, 1, 1, 0, 0x101, 0);
+    world_route(&world, 2, 2, 1, 0x102, 1);
+}
+
+static void send_rtp(uint64_t index, uint32_t ssrc)
+{
+    struct world_rtp rtp = { .index = index, .ssrc = ssrc, .timestamp = (uint32_t)index * 960,
+                             .payload_sz = 100, .pt = 111, .key = ssrc == 0xb0 };
+
+    world_send(&world, 0, &rtp);
+    world_step(&world);
+    world_step(&world);
+}
+
+/* The last item of a kind that a party was sent, from a sender or about a medium. */
+static int last_item(uint32_t leg, enum vc_rtcp_kind kind, struct vc_rtcp_item *found)
+{
+    struct vc_rtcp_item items[VC_RTCP_ITEMS_MAX];
+    int any = 0;
+
+    world_take(&world);
+    for (uint32_t i = 0; i < world.got_cnt; i++) {
+        const struct world_got *got = &world.got[i];
+        int n = got->rtcp && got->leg == leg ?
+                    vc_rtcp_parse(got->data, got->sz, items, VC_RTCP_ITEMS_MAX) : 0;
+
+        for (int k = 0; k < n; k++) {
+            if (items[k].kind != kind)
+                continue;
+            *found = items[k];
+            any++;
+        }
+    }
+    return any;
+}
+
+static void send_sr(uint32_t ssrc, uint64_t ntp, uint32_t timestamp)
+{
+    uint8_t data[VC_RTCP_MAX];
+    struct vc_rtcp_writer writer = { data, 0, sizeof data };
+    struct vc_rtcp_sr sr = { ntp, timestamp, 5, 500 };
+
+    CHECK(!vc_rtcp_write_sr(&writer, ssrc, &sr, NULL, 0));
+    CHECK(!vc_rtcp_write_sdes(&writer, ssrc, (const uint8_t *)"far", 3));
+    world_send_rtcp(&world, 0, data, writer.sz);
+    world_step(&world);
+    world_step(&world);
+}
+
+static void test_sender_reports(uint32_t workers)
+{
+    struct vc_rtcp_item item = { 0 };
+
+    open_call(workers);
+    send_sr(0xa0, 0x1111222233334444, 50000);
+    CHECK_EQ(last_item(1, VC_RTCP_SR, &item), 0); /* nothing has left yet */
+    send_rtp(10, 0xa0);
+    CHECK_EQ(last_item(1, VC_RTCP_SR, &item), 1); /* with the first packet */
+    CHECK_EQ(item.ssrc, 0x101);
+    CHECK(item.u.sr.ntp == 0x1111222233334444);
+    CHECK_EQ(item.u.sr.rtp_timestamp, 50000 + 12345);
+    CHECK_EQ(item.u.sr.packets, 1);
+    CHECK_EQ(item.u.sr.octets, 100);
+    for (uint64_t i = 11; i < 20; i++)
+        send_rtp(i, 0xa0);
+    world_pass(&world, 5 * WORLD_MS);
+    send_sr(0xa0, 0x1111222333334444, 98000);
+    CHECK_EQ(last_item(1, VC_RTCP_SR, &item), 2);
+    CHECK_EQ(item.u.sr.rtp_timestamp, 98000 + 12345);
+    CHECK_EQ(item.u.sr.packets, 10);
+    CHECK_EQ(last_item(2, VC_RTCP_SR, &item), 0); /* reads another source */
+    CHECK_EQ(world_counters(&world, 0)->consumed, 2);
+    CHECK_EQ(world.bad_cnt, 0);
+    world_fini(&world);
+}
+
+static void test_receiver_reports(void)
+{
+    struct vc_rtcp_item item = { 0 };
+
+    open_call(1);
+    for (uint64_t i = 65530; i < 65550; i++)
+        if (i % 4)
+            send_rtp(i, 0xa0);
+    send_sr(0xa0, 0x1111222233334444, 50000);
+    world_pass(&world, 2000 * WORLD_MS);
+    world_step(&world);
+    CHECK_EQ(last_item(0, VC_RTCP_REPORT, &item), 1);
+    CHECK_EQ(item.ssrc, 0x7000);
+    CHECK_EQ(item.u.block.ssrc, 0xa0);
+    CHECK_EQ(item.u.block.highest_seq, 65549);
+    CHECK_EQ(item.u.block.cumulative_lost, 5);
+    CHECK_EQ(item.u.block.fraction_lost, 5 * 256 / 20);
+    CHECK_EQ(item.u.block.lsr, 0x22223333);
+    CHECK_EQ(item.u.block.dlsr, 2 * 65536);
+    world_pass(&world, 1000 * WORLD_MS);
+    CHECK_EQ(last_item(0, VC_RTCP_REPORT, &item), 2);
+    CHECK_EQ(item.u.block.fraction_lost, 0);
+    CHECK_EQ(item.u.block.cumulative_lost, 5);
+    CHECK_EQ(world.workers[0]->source_stats[0].lost, 5);
+    world_fini(&world);
+}
+
+static void send_block(uint32_t leg, const struct vc_rtcp_block *block)
+{
+    uint8_t data[VC_RTCP_MAX];
+    struct vc_rtcp_writer writer = { data, 0, sizeof data };
+
+    CHECK(!vc_rtcp_write_rr(&writer, 1, block, 1));
+    world_send_rtcp(&world, leg, data, writer.sz);
+    world_step(&world);
+}
+
+static void test_blocks(void)
+{
+    struct vc_rtcp_block block = { .ssrc = 0x101, .fraction_lost = 77, .cumulative_lost = 9,
+                                   .highest_seq = 123, .jitter = 44, .lsr = 0x22223333,
+                                   .dlsr = 6554 /* 100 ms */ };
+    uint32_t events;
+
+    open_call(1);
+    send_sr(0xa0, 0x1111222233334444, 50000);
+    send_rtp(10, 0xa0);
+    world_pass(&world, 150 * WORLD_MS);
+    send_block(1, &block);
+    CHECK_EQ(world.workers[0]->route_stats[1].fraction_lost, 77);
+    CHECK(world.workers[0]->route_stats[1].rtt_us > 49900 &&
+          world.workers[0]->route_stats[1].rtt_us < 50100);
+    world_command(&world, 0, (struct vc_command){ 0 });
+    events = world.event_cnt;
+    CHECK(events && world.events[(events - 1) % 64].type == VC_EVT_FEEDBACK);
+    CHECK_EQ(world.events[(events - 1) % 64].u.feedback.route, 1);
+    CHECK_EQ(world.events[(events - 1) % 64].u.feedback.cumulative_lost, 9);
+    for (int i = 0; i < 9; i++) { /* one event a second at most */
+        world_pass(&world, 100 * WORLD_MS);
+        send_block(1, &block);
+    }
+    world_command(&world, 0, (struct vc_command){ 0 });
+    CHECK_EQ(world.event_cnt, events);
+    block.ssrc = 0x999; /* about nobody */
+    send_block(1, &block);
+    CHECK_EQ(world_counters(&world, 0)->consumed, 12);
+    world_fini(&world);
+}
+
+static void test_requests_and_bye(uint32_t workers)
+{
+    uint8_t data[VC_RTCP_MAX];
+    struct vc_rtcp_writer writer = { data, 0, sizeof data };
+    struct vc_rtcp_item item = { 0 };
+    uint32_t before;
+
+    open_call(workers);
+    send_rtp(1, 0xb0);
+    world_pass(&world, 1000 * WORLD_MS);
+    before = (uint32_t)last_item(0, VC_RTCP_PLI, &item);
+    CHECK(!vc_rtcp_write_rr(&writer, 2, NULL, 0));
+    CHECK(!vc_rtcp_write_pli(&writer, 2, 0x102));
+    world_send_rtcp(&world, 2, data, writer.sz);
+    world_step(&world);
+    world_step(&world);
+    CHECK_EQ(last_item(0, VC_RTCP_PLI, &item), before + 1);
+    CHECK_EQ(item.media_ssrc, 0xb0);
+    CHECK_EQ(world.workers[2 % workers]->route_stats[2].plis, 1);
+    writer.sz = 0;
+    CHECK(!vc_rtcp_write_rr(&writer, 0xb0, NULL, 0));
+    CHECK(!vc_rtcp_write_bye(&writer, 0xb0));
+    world_send_rtcp(&world, 0, data, writer.sz);
+    world_step(&world);
+    world_command(&world, 0, (struct vc_command){ 0 });
+    CHECK_EQ(world.events[(world.event_cnt - 1) % 64].type, VC_EVT_BYE);
+    CHECK_EQ(world.events[(world.event_cnt - 1) % 64].u.bound.source, 1);
+    world_fini(&world);
+}
+
+static void test_refused(void)
+{
+    uint8_t data[64] = { 0x80, 201, 0, 1, 0, 0, 0, 9 }, sealed[128];
+    const struct vc_counters *c;
+    struct vc_crypto_item item = { .src = data, .src_sz = 8, .dst = sealed, .index = 5 };
+
+    open_call(1);
+    c = world_counters(&world, 0);
+    item.key = &world.parties[1].up;
+    CHECK_EQ(vc_crypto_seal_rtcp(world.crypto, &item, 1), 1);
+    world_put(&world, 0, 1, sealed, item.dst_sz);
+    world_put(&world, 0, 1, sealed, item.dst_sz);
+    world_step(&world);
+    CHECK_EQ(c->consumed, 1);
+    CHECK_EQ(c->drops[VC_DROP_RTCP_REPLAYED], 1);
+    for (uint32_t cut = 2; cut < item.dst_sz; cut++) {
+        world_put(&world, 0, 1, sealed, cut);
+        world_step(&world);
+    }
+    CHECK_EQ(c->drops[VC_DROP_RTCP_TRUNCATED], item.dst_sz - 2);
+    sealed[item.dst_sz - 6] ^= 1;
+    world_put(&world, 0, 1, sealed, item.dst_sz);
+    world_step(&world);
+    CHECK_EQ(c->drops[VC_DROP_RTCP_AUTH_FAILED], 1);
+    data[2] = 0xff; /* a length that lies, well sealed */
+    item.index = 6;
+    CHECK_EQ(vc_crypto_seal_rtcp(world.crypto, &item, 1), 1);
+    world_put(&world, 0, 1, sealed, item.dst_sz);
+    world_step(&world);
+    CHECK_EQ(c->drops[VC_DROP_RTCP_TRUNCATED], item.dst_sz - 1);
+    /* Each sending SSRC counts its own indices (RFC 3711 section 3.2.3). */
+    world.parties[0].rtcp_index = 5;
+    send_sr(0xa0, 1, 1);
+    world.parties[0].rtcp_index = 5;
+    send_sr(0xb0, 1, 1);
+    CHECK_EQ(c->consumed, 3);
+    world_fini(&world);
+}
+
+int main(void)
+{
+    test_sender_reports(1);
+    test_sender_reports(2);
+    test_receiver_reports();
+    test_blocks();
+    test_requests_and_bye(1);
+    test_requests_and_bye(2);
+    test_refused();
+    return check_report();
+}
