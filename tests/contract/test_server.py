@@ -338,7 +338,9 @@ async def test_a_client_that_does_not_read_is_sent_away(tmp_path: Path) -> None:
             session.push(big)
         assert w.hub.counters.values["session_backlog"] == 1
         assert w.backend.log[-1] == f"lost {pid}"
-        assert (await ended(client)).code is ErrorCode.LIMIT
+        assert w.hub.sessions_open == 0
+        async with asyncio.timeout(PATIENCE_S):
+            await client.gone.wait()  # whatever of the 4.8 MB arrived meanwhile
 
 
 async def test_streams_beside_the_control_stream(tmp_path: Path) -> None:
