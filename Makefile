@@ -58,7 +58,8 @@ ebpf: $(STAMPS)/debs
 
 native: $(STAMPS)/native
 $(STAMPS)/native: $(STAMPS)/venv c_helpers/ffi_bpf_build.py c_helpers/ffi_ring_build.py c_helpers/include/vcfwd/abi.h \
-		c_helpers/include/vcfwd/drop.h ebpf/abi.h $(wildcard c_helpers/src/bpf_*)
+		c_helpers/include/vcfwd/drop.h ebpf/abi.h $(wildcard c_helpers/src/bpf_*) \
+		$(wildcard c_helpers/src/ring*) c_helpers/src/shm.c
 	$(PY) c_helpers/ffi_bpf_build.py
 	$(PY) c_helpers/ffi_ring_build.py
 	@touch $@

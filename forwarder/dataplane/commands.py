@@ -72,7 +72,8 @@ class CommandClient:
         self.placement = Placement(workers)
         self._ids = itertools.count(int.from_bytes(os.urandom(4), "little") << 32 | 1)
         self._pending: dict[int, _Pending] = {}
-        self._touching: dict[Key, dict[int, Plan]] = {}  # of what is pending
+        self._writing: dict[Key, dict[int, Plan]] = {}  # of what is pending
+        self._reading: dict[Key, dict[int, Plan]] = {}
         self._in_flight = [0] * workers
         self._limit = [
             max(1, min(s.command_capacity, s.event_capacity // 2)) for s in plane.segments
@@ -144,10 +145,13 @@ class CommandClient:
     def _blocked(self, plan: Plan) -> bool:
         if any(self._in_flight[w] >= self._limit[w] for w in plan.workers):
             return True
+        # Many routes read one source: two readers are never compared.
+        tables = [(self._writing, plan.reads | plan.writes), (self._reading, plan.writes)]
         return any(
             plan.must_wait_for(earlier)
-            for key in plan.keys
-            for earlier in self._touching.get(key, {}).values()
+            for table, keys in tables
+            for key in keys
+            for earlier in table.get(key, {}).values()
         )
 
     def _push(self, command: Command | None, plan: Plan, record: Callable[[int], Any]) -> _Pending:
@@ -159,8 +163,9 @@ class CommandClient:
                 raise DataPlaneError(f"the command ring of worker {worker} is full")
             self._in_flight[worker] += 1
         self._pending[command_id] = pending
-        for key in plan.keys:
-            self._touching.setdefault(key, {})[command_id] = plan
+        for table, keys in ((self._writing, plan.writes), (self._reading, plan.reads)):
+            for key in keys:
+                table.setdefault(key, {})[command_id] = plan
         for worker in plan.workers:
             self._plane.ring(worker)
         return pending
@@ -247,11 +252,13 @@ class CommandClient:
         self._progress.set()
 
     def _forget(self, command_id: int) -> None:
-        for key in self._pending.pop(command_id).plan.keys:
-            touching = self._touching[key]
-            del touching[command_id]
-            if not touching:
-                del self._touching[key]
+        plan = self._pending.pop(command_id).plan
+        for table, keys in ((self._writing, plan.writes), (self._reading, plan.reads)):
+            for key in keys:
+                touching = table[key]
+                del touching[command_id]
+                if not touching:
+                    del table[key]
 
     def _on_overflow(self, worker: int) -> None:
         log.warning("worker %d: events were lost; the table must be dumped", worker)
@@ -271,7 +278,8 @@ class CommandClient:
 
     def _fail(self, error: DataPlaneLost) -> None:
         pending, self._pending = self._pending, {}
-        self._touching.clear()
+        self._writing.clear()
+        self._reading.clear()
         self._in_flight = [0] * len(self._in_flight)
         for item in pending.values():
             _reject(item, error)

@@ -48,15 +48,12 @@ class Plan:
     reads: frozenset[Key]
     removes: bool = False
 
-    @property
-    def keys(self) -> frozenset[Key]:
-        """Every object that it concerns."""
-        return self.writes | self.reads
-
     def must_wait_for(self, earlier: Plan) -> bool:
         """See the law of this module."""
         if earlier.removes or not self.workers <= earlier.workers:
-            return bool(earlier.writes & self.keys) or bool(self.writes & earlier.reads)
+            return bool(earlier.writes & (self.writes | self.reads)) or bool(
+                self.writes & earlier.reads
+            )
         return False
 
 

@@ -277,8 +277,8 @@ class DataPlane:
             began = min(time.monotonic(), alive)
             log.warning("restarting the data plane %d: %s", self._pid, why)
             await self._kill()
-            for lost in self.on_lost:
-                lost()
+            for lost in list(self.on_lost):
+                _tell(lost)
             attempt = 0
             while True:
                 await asyncio.sleep(RESTART_PAUSE_S[min(attempt, len(RESTART_PAUSE_S) - 1)])
@@ -288,12 +288,10 @@ class DataPlane:
                 except DataPlaneError as error:
                     attempt += 1
                     log.error("the data plane does not start (attempt %d): %s", attempt, error)
-                    if self.on_failed is not None:
-                        self.on_failed(str(error))
+                    _tell(self.on_failed, str(error))
             self.restarts += 1
             gap_ms = (time.monotonic() - began) * 1000
-        if self.on_restarted is not None:
-            self.on_restarted(gap_ms)
+        _tell(self.on_restarted, gap_ms)
         return gap_ms
 
     async def _watch(self) -> None:
@@ -357,3 +355,13 @@ class DataPlane:
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
             self._lock_fd = -1
+
+
+def _tell(callback: Callable[..., None] | None, *args: object) -> None:
+    """Calls back; a fault of the other side must not end the watching."""
+    if callback is None:
+        return
+    try:
+        callback(*args)
+    except Exception:
+        log.exception("a callback of the data plane's watcher failed")
