@@ -299,10 +299,20 @@ static void revive(struct vc_xsk_io *xsk, uint32_t slot, uint64_t now_ns)
     s->retry_ns = now_ns + (s->link == VC_LINK_DOWN ? DOWN_RETRY_NS : GONE_RETRY_NS);
 }
 
+static void gauges(struct vc_xsk_io *xsk)
+{
+    const struct vc_umem *umem = &xsk->umem;
+
+    VC_ASSERT(umem->free_cnt + umem->rx_cnt + umem->tx_cnt == umem->total);
+    xsk->io.counts.frames_total = umem->total;
+    xsk->io.counts.frames_free = umem->free_cnt;
+    xsk->io.counts.frames_rx = umem->rx_cnt;
+    xsk->io.counts.frames_tx = umem->tx_cnt;
+}
+
 static void xsk_housekeeping(struct vc_io *io, uint64_t now_ns)
 {
     struct vc_xsk_io *xsk = vc_xsk_io_of(io);
-    const struct vc_umem *umem = &xsk->umem;
 
     vc_xsk_reap(xsk);
     for (uint32_t i = 0; i < xsk->slot_cnt; i++)
@@ -311,11 +321,7 @@ static void xsk_housekeeping(struct vc_io *io, uint64_t now_ns)
         xsk->statistics_ns = now_ns;
         statistics(xsk);
     }
-    VC_ASSERT(umem->free_cnt + umem->rx_cnt + umem->tx_cnt == umem->total);
-    io->counts.frames_total = umem->total;
-    io->counts.frames_free = umem->free_cnt;
-    io->counts.frames_rx = umem->rx_cnt;
-    io->counts.frames_tx = umem->tx_cnt;
+    gauges(xsk);
 }
 
 /* ---- life -------------------------------------------------------------------------------- */
@@ -440,6 +446,8 @@ struct vc_io *vc_io_xsk_new(const struct vc_ctl_setup *setup, uint32_t worker, i
     err = open_all(xsk, &what, &failed);
     if (err)
         return refuse(xsk, setup->interfaces[failed].name, what, -err, why);
+    gauges(xsk);
+    *why = NULL;
     return &xsk->io;
 }
 
