@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
-from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import (
     QuicHeader,
     QuicPacketType,
@@ -31,6 +30,7 @@ from forwarder.signaling.certs import Certificate
 from forwarder.signaling.connection import Connection, NetworkAddress
 from forwarder.signaling.h3 import MAX_DATAGRAM, quic_configuration
 from forwarder.signaling.hub import Hub
+from forwarder.signaling.reset import Resets, ResettableConnection
 from forwarder.signaling.session import Counters
 from forwarder.signaling.tokens import Tokens
 
@@ -80,6 +80,7 @@ class QuicServer:
         self._retry_above = retry_above
         self._configuration = quic_configuration(certificate, idle_timeout_s=idle_timeout_s)
         self._retry = QuicRetryTokenHandler()
+        self._resets = Resets(certificate)
         self._loop = asyncio.get_running_loop()
         self._routes: dict[bytes, Connection] = {}
         self._connections: dict[Connection, set[bytes]] = {}
@@ -97,6 +98,7 @@ class QuicServer:
     def set_certificate(self, certificate: Certificate) -> None:
         """For connections from now on."""
         self._configuration = quic_configuration(certificate, idle_timeout_s=self._idle_timeout_s)
+        self._resets = Resets(certificate)
 
     def datagram_received(self, data: bytes, address: NetworkAddress) -> None:
         """A datagram from the socket.  Never raises, whatever the bytes."""
@@ -160,11 +162,21 @@ class QuicServer:
             return None
         if header.packet_type is not QuicPacketType.INITIAL:
             self.counters.add("quic_unknown_connection")
+            self._reset(header, size, address)
             return None
         if size < INITIAL_MIN:
             self.counters.add("quic_short_initial")
             return None
         return self._initial(header, address)
+
+    def _reset(self, header: QuicHeader, size: int, address: NetworkAddress) -> None:
+        """Tells the client of an earlier process, or of a closed connection, that it is over."""
+        if header.packet_type is not QuicPacketType.ONE_RTT or self.draining:
+            return
+        answer = self._resets.datagram(header.destination_cid, size, self._loop.time())
+        if answer is not None:
+            self.counters.add("quic_reset")
+            self.send(answer, address)
 
     def _initial(self, header: QuicHeader, address: NetworkAddress) -> Connection | None:
         if (
@@ -191,7 +203,8 @@ class QuicServer:
             self.counters.add("quic_retry")
             self._send_retry(header, address)
             return None
-        quic = QuicConnection(
+        quic = ResettableConnection(
+            resets=self._resets,
             configuration=self._configuration,
             original_destination_connection_id=original,
             retry_source_connection_id=retry_source,

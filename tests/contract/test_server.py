@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -418,3 +419,35 @@ async def test_retry_when_many_handshakes_are_under_way(tmp_path: Path) -> None:
         async with w.session(w.token()) as client:
             await client.join()
         assert w.hub.counters.values["quic_retry"] >= 1
+
+
+async def test_a_restarted_node_resets_the_clients_of_the_one_before(tmp_path: Path) -> None:
+    """The token that a client was given is the one that the next process sends."""
+    async with world(tmp_path) as w, w.session(w.token()) as client:
+        await client.join()
+        own = client._quic._peer_cid
+        others = client._quic._peer_cid_available
+        tokens = {cid.cid: cid.stateless_reset_token for cid in (own, *others)}
+        assert len(tokens) == 8
+        (connection,) = w.server._connections
+        datagrams: list[bytes] = []
+        client._transport.sendto = lambda data, _: datagrams.append(data)  # type: ignore[method-assign]
+        client.tell(type="ping")
+        async with world(tmp_path) as after:
+            out: list[bytes] = []
+            after.server._send = lambda data, _: out.append(data)
+            after.server.datagram_received(datagrams[0], ("192.0.2.9", 9))
+            (answer,) = out
+            assert answer[-16:] == own.stateless_reset_token
+            assert answer[0] & 0xC0 == 0x40
+            assert len(answer) < len(datagrams[0])
+            for cid, token in tokens.items():
+                after.server.datagram_received(b"\x41" + cid + bytes(40), ("192.0.2.9", 9))
+                assert out[-1][-16:] == token
+            count = len(out)
+            after.server.datagram_received(b"\x41" + own.cid + bytes(12), ("192.0.2.9", 9))
+            assert len(out) == count  # too short to be answered by something shorter
+            for _ in range(1000):
+                after.server.datagram_received(b"\x41" + os.urandom(60), ("192.0.2.9", 9))
+            assert len(out) < 500  # at most RESETS_PER_S
+        assert connection in w.server._connections

@@ -184,7 +184,21 @@ json_values = st.recursive(
 )
 fields = st.dictionaries(
     st.sampled_from(
-        "id v client resume suites tracks track_ids auto track_id muted payload to other".split()
+        [
+            "id",
+            "v",
+            "client",
+            "resume",
+            "suites",
+            "tracks",
+            "track_ids",
+            "auto",
+            "track_id",
+            "muted",
+            "payload",
+            "to",
+            "other",
+        ]
     ),
     json_values,
 )
