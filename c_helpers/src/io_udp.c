@@ -22,7 +22,7 @@
 enum {
     RX_SZ = 2048,
     TX_SLOTS = 256,
-    RUN_MAX = 64,       /* datagrams of one UDP_SEGMENT send (UDP_MAX_SEGMENTS of the older kernels) */
+    RUN_MAX = 64, /* datagrams of one UDP_SEGMENT send (UDP_MAX_SEGMENTS of the older kernels) */
     RUN_BYTES = 65000,
 };
 
@@ -90,8 +90,10 @@ static bool read_remote(struct vc_tuple *tuple, const union address *from)
     return from->sa.sa_family == AF_INET6;
 }
 
-/* Reads one socket into the message slots from `at` on; returns how many datagrams came out at pkts. */
-static uint32_t rx_socket(struct udp_io *udp, uint32_t local, struct vc_io_rx *pkts, uint32_t at, uint32_t n)
+/* Reads one socket into the message slots from `at` on; returns how many datagrams came out at
+   pkts. */
+static uint32_t rx_socket(struct udp_io *udp, uint32_t local, struct vc_io_rx *pkts, uint32_t at,
+                          uint32_t n)
 {
     uint32_t cnt = 0;
     int got;
@@ -106,7 +108,8 @@ static uint32_t rx_socket(struct udp_io *udp, uint32_t local, struct vc_io_rx *p
         struct vc_io_rx *pkt = &pkts[cnt];
 
         pkt->tuple = udp->locals[local];
-        if (msg->msg_hdr.msg_flags & MSG_TRUNC || !read_remote(&pkt->tuple, msg->msg_hdr.msg_name)) {
+        if (msg->msg_hdr.msg_flags & MSG_TRUNC ||
+            !read_remote(&pkt->tuple, msg->msg_hdr.msg_name)) {
             udp->io.counts.malformed++;
             continue;
         }
@@ -169,7 +172,8 @@ static int udp_tx_reserve(struct vc_io *io, const struct vc_io_dst *dst, struct 
 
     if (dst->local >= udp->fd_cnt || udp->fds[dst->local] < 0 || !udp->free_cnt)
         return -1;
-    if (udp->families[dst->local] == AF_INET && memcmp(dst->tuple->remote_ip, mapped, sizeof mapped))
+    if (udp->families[dst->local] == AF_INET &&
+        memcmp(dst->tuple->remote_ip, mapped, sizeof mapped))
         return -1; /* an IPv6 peer cannot be reached from here */
     tx->cookie = udp->free[--udp->free_cnt];
     slot = &udp->slots[tx->cookie];
@@ -203,8 +207,10 @@ static bool to_ipv4(const union address *to)
     return to->sa.sa_family == AF_INET || !memcmp(&to->v6.sin6_addr, mapped, sizeof mapped);
 }
 
-/* Writes the head of a message for a run of datagrams like `slot`, whose vectors follow each other. */
-static void set_message(struct udp_io *udp, uint32_t at, struct tx_slot *slot, uint32_t iov, uint32_t n)
+/* Writes the head of a message for a run of datagrams like `slot`, whose vectors follow each
+   other. */
+static void set_message(struct udp_io *udp, uint32_t at, struct tx_slot *slot, uint32_t iov,
+                        uint32_t n)
 {
     struct msghdr *msg = &udp->tx_msgs[at].msg_hdr;
     struct cmsghdr *c = &udp->tx_control[at].align;
@@ -240,13 +246,15 @@ static bool same_run(const struct tx_slot *a, const struct tx_slot *b)
     return a->local == b->local && !memcmp(&a->to, &b->to, sizeof a->to);
 }
 
-/* Appends the vectors of the datagrams after wait[i] that may leave with it, and takes them out of wait. */
+/* Appends the vectors of the datagrams after wait[i] that may leave with it, and takes them out
+   of wait. */
 static uint32_t gather_run(struct udp_io *udp, uint32_t i, uint32_t iov)
 {
     const struct tx_slot *first = &udp->slots[udp->wait[i]];
     uint32_t n = 1, bytes = first->sz;
 
-    for (uint32_t k = i + 1; k < udp->wait_cnt && n < RUN_MAX && bytes + first->sz <= RUN_BYTES; k++) {
+    for (uint32_t k = i + 1; k < udp->wait_cnt && n < RUN_MAX && bytes + first->sz <= RUN_BYTES;
+         k++) {
         struct tx_slot *slot;
 
         if (udp->wait[k] == TX_SLOTS)
@@ -329,7 +337,8 @@ static void send_built(struct udp_io *udp, uint32_t local, uint32_t msgs)
             for (; again && at < msgs; at++)
                 udp->io.counts.tx_errors += udp->tx_msgs[at].msg_hdr.msg_iovlen;
             again = true;
-        } else if (first->msg_iovlen > 1 && (errno == EINVAL || errno == EIO || errno == EMSGSIZE || errno == EOPNOTSUPP)) {
+        } else if (first->msg_iovlen > 1 &&
+                   (errno == EINVAL || errno == EIO || errno == EMSGSIZE || errno == EOPNOTSUPP)) {
             send_apart(udp, local, first);
             at++;
         } else if (errno != EINTR) {
@@ -417,8 +426,8 @@ static int add_socket(struct udp_io *udp, uint32_t i, int fd)
     return 0;
 }
 
-struct vc_io *vc_io_udp_new(const struct vc_ctl_setup *setup, uint32_t worker, const int *fds, uint32_t fd_cnt,
-                            const char **why)
+struct vc_io *vc_io_udp_new(const struct vc_ctl_setup *setup, uint32_t worker, const int *fds,
+                            uint32_t fd_cnt, const char **why)
 {
     struct udp_io *udp;
 

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* The socket backend of io.h: one bound UDP socket for each local address (IPv4, or IPv6, also dual-stack),
-   read by recvmmsg in turn and written by sendmmsg, the datagrams of a flush grouped by socket, in order.
+/* The socket backend of io.h: one bound UDP socket for each local address (IPv4, or IPv6, also
+   dual-stack), read by recvmmsg in turn and written by sendmmsg, the datagrams of a flush
+   grouped by socket, in order.
 
-   Sockets are borrowed and must be non-blocking or not, as they come: every call says MSG_DONTWAIT.  DSCP goes along
-   with each datagram.  When a socket's buffer is full (EAGAIN, ENOBUFS) the call is made once more, then the rest of
-   that socket's datagrams count as tx_errors; any other error costs the one datagram that it is about.
+   Sockets are borrowed and must be non-blocking or not, as they come: every call says
+   MSG_DONTWAIT.  DSCP goes along with each datagram.  When a socket's buffer is full (EAGAIN,
+   ENOBUFS) the call is made once more, then the rest of that socket's datagrams count as
+   tx_errors; any other error costs the one datagram that it is about.
 
-   setup.flags bit 0 (VC_IO_UDP_GSO): datagrams of one flush that have the same destination, DSCP and size leave as
-   one UDP_SEGMENT send; where the kernel refuses that, it is switched off and they go one by one.
+   setup.flags bit 0 (VC_IO_UDP_GSO): datagrams of one flush that have the same destination, DSCP
+   and size leave as one UDP_SEGMENT send; where the kernel refuses that, it is switched off and
+   they go one by one.
 
    A datagram longer than 2048 bytes, or from another address family, counts as malformed.
    Memory: 64 receive and 256 transmit buffers.  tx_reserve refuses when 256 wait for a flush. */
@@ -18,8 +21,9 @@
 
 #define VC_IO_UDP_GSO 1u
 
-/* vc_io_udp_new: fds[i] belongs to setup->locals[i]; -1: none.  NULL and a sentence in *why on failure. */
-struct vc_io *vc_io_udp_new(const struct vc_ctl_setup *setup, uint32_t worker, const int *fds, uint32_t fd_cnt,
-                            const char **why);
+/* vc_io_udp_new: fds[i] belongs to setup->locals[i]; -1: none.  NULL and a sentence in *why on
+   failure. */
+struct vc_io *vc_io_udp_new(const struct vc_ctl_setup *setup, uint32_t worker, const int *fds,
+                            uint32_t fd_cnt, const char **why);
 
 #endif

@@ -18,9 +18,9 @@ enum {
     BIND_WAIT_MS = 1000,
     HUGE_PAGE_SZ = 2 << 20,
 };
-#define STATISTICS_NS UINT64_C(10000000)
-#define DOWN_RETRY_NS UINT64_C(50000000)
-#define GONE_RETRY_NS UINT64_C(1000000000)
+#define STATISTICS_NS    UINT64_C(10000000)
+#define DOWN_RETRY_NS    UINT64_C(50000000)
+#define GONE_RETRY_NS    UINT64_C(1000000000)
 #define BUSY_POLL_GAP_NS UINT64_C(5000) /* more often, and polling for packets starves sending */
 
 /* ---- receive ----------------------------------------------------------------------------- */
@@ -179,7 +179,9 @@ static int start_port(struct vc_xsk_io *xsk, uint32_t slot)
     s->link = VC_LINK_UP;
     if (s->port.zerocopy && vc_xsk_needs_wakeup(fill))
         recvfrom(s->port.fd, NULL, 0, MSG_DONTWAIT, NULL, NULL);
-    return xsk->map_fd < 0 ? 0 : vc_xsk_register(&s->port, xsk->map_fd, xsk->interfaces[slot].xsk_base + xsk->worker);
+    if (xsk->map_fd < 0)
+        return 0;
+    return vc_xsk_register(&s->port, xsk->map_fd, xsk->interfaces[slot].xsk_base + xsk->worker);
 }
 
 static void close_ports(struct vc_xsk_io *xsk)
@@ -211,7 +213,8 @@ static void add_statistics(struct xdp_statistics *to, const struct xdp_statistic
     to->tx_invalid_descs += st->tx_invalid_descs;
 }
 
-/* All frames that the old socket's rings held are ours again: the kernel let go of them when the interface went. */
+/* All frames that the old socket's rings held are ours again: the kernel let go of them when the
+   interface went. */
 static void reclaim(struct vc_xsk_io *xsk, uint32_t slot)
 {
     struct vc_umem *umem = &xsk->umem;
@@ -266,7 +269,8 @@ static void statistics(struct vc_xsk_io *xsk)
         int error = 0;
 
         if (s->port.fd >= 0 && !getsockopt(s->port.fd, SOL_XDP, XDP_STATISTICS, &st, &sz)) {
-            st.tx_invalid_descs -= st.tx_invalid_descs < s->voided ? st.tx_invalid_descs : s->voided;
+            st.tx_invalid_descs -=
+                st.tx_invalid_descs < s->voided ? st.tx_invalid_descs : s->voided;
             s->last = st;
         }
         add_statistics(&sum, &s->base);
@@ -401,19 +405,21 @@ static int open_all(struct vc_xsk_io *xsk, const char **why, uint32_t *failed)
     return err;
 }
 
-static struct vc_io *refuse(struct vc_xsk_io *xsk, const char *interface, const char *what, int error, const char **why)
+static struct vc_io *refuse(struct vc_xsk_io *xsk, const char *interface, const char *what,
+                            int error, const char **why)
 {
     static _Thread_local char sentence[256];
 
-    snprintf(sentence, sizeof sentence, "AF_XDP on %.16s: %s%s%s", interface, what, error ? ": " : "",
-             error ? strerror(error) : "");
+    snprintf(sentence, sizeof sentence, "AF_XDP on %.16s: %s%s%s", interface, what,
+             error ? ": " : "", error ? strerror(error) : "");
     *why = sentence;
     if (xsk)
         xsk_delete(&xsk->io);
     return NULL;
 }
 
-struct vc_io *vc_io_xsk_new(const struct vc_ctl_setup *setup, uint32_t worker, int xsks_map_fd, const char **why)
+struct vc_io *vc_io_xsk_new(const struct vc_ctl_setup *setup, uint32_t worker, int xsks_map_fd,
+                            const char **why)
 {
     uint32_t ports = setup->interface_cnt, half = power_of_two_below(setup->frames / 2), failed = 0;
     struct vc_xsk_io *xsk = calloc(1, sizeof *xsk);
@@ -433,7 +439,8 @@ struct vc_io *vc_io_xsk_new(const struct vc_ctl_setup *setup, uint32_t worker, i
     if (xsk->rx_quota > xsk->ring_sz)
         xsk->rx_quota = xsk->ring_sz;
     if (xsk->rx_quota < RING_MIN)
-        return refuse(xsk, "all interfaces", "frames is too small: at least 128 for each interface", 0, why);
+        return refuse(xsk, "all interfaces", "frames is too small: at least 128 for each interface",
+                      0, why);
     xsk->map_fd = xsks_map_fd;
     xsk->worker = worker;
     xsk->busy_poll = setup->busy_poll;

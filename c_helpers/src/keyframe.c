@@ -55,8 +55,8 @@ static int vp8(const uint8_t *p, uint32_t sz)
                 return 0;
             off += p[off] & 0x80 ? 2 : 1;
         }
-        off += !!(has & 0x40);        /* L */
-        off += !!(has & 0x30);        /* T, K */
+        off += !!(has & 0x40); /* L */
+        off += !!(has & 0x30); /* T, K */
     }
     return sz > off && !(p[off] & 1); /* P: inter-predicted */
 }

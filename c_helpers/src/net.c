@@ -59,8 +59,8 @@ static uint32_t parse_ip6(const uint8_t *ip, uint32_t *sz, struct vc_tuple *tupl
     return IP6_SZ;
 }
 
-int vc_net_parse(const uint8_t *frame, uint32_t frame_sz, uint32_t *payload_off, uint32_t *payload_sz,
-                 struct vc_tuple *tuple)
+int vc_net_parse(const uint8_t *frame, uint32_t frame_sz, uint32_t *payload_off,
+                 uint32_t *payload_sz, struct vc_tuple *tuple)
 {
     uint32_t off = ETH_SZ, sz, ip_sz, udp_sz, ethertype;
 
@@ -96,7 +96,8 @@ int vc_net_parse(const uint8_t *frame, uint32_t frame_sz, uint32_t *payload_off,
 }
 
 /* The one's complement sum does not care about the width of its words: 8 bytes at a time, with
-   the carries added back (RFC 1071 section 2), four chains so that they do not wait for each other. */
+   the carries added back (RFC 1071 section 2), four chains so that they do not wait for each
+   other. */
 static uint64_t sum_words(const uint8_t *data, uint32_t blocks)
 {
     uint64_t a = 0, b = 0, c = 0, d = 0, w[4];
@@ -161,7 +162,7 @@ uint32_t vc_net_sum(const uint8_t *data, uint32_t sz, uint32_t sum)
         total += total < word;
     }
     word = 0;
-    memcpy(&word, data, sz); /* an odd last byte is followed by a zero byte: little-endian does that */
+    memcpy(&word, data, sz); /* after an odd last byte comes a zero byte: little-endian does that */
     total += word;
     total += total < word;
     total = (total & 0xffffffff) + (total >> 32);
@@ -194,7 +195,8 @@ static void finish_ip6(uint8_t *ip, uint32_t payload_sz, uint8_t dscp)
     vc_store_be16(ip + 4, (uint16_t)payload_sz);
 }
 
-void vc_net_finish(uint8_t *header, uint32_t header_sz, uint32_t l3_off, uint32_t payload_sz, uint8_t dscp)
+void vc_net_finish(uint8_t *header, uint32_t header_sz, uint32_t l3_off, uint32_t payload_sz,
+                   uint8_t dscp)
 {
     uint8_t *ip = header + l3_off, *udp = header + header_sz - UDP_SZ;
     uint32_t udp_sz = UDP_SZ + payload_sz, sum;

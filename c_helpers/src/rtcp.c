@@ -71,7 +71,8 @@ static int read_report(struct reader *r, uint8_t pt, uint8_t cnt, const uint8_t 
             .octets = vc_load_be32(body + 20),
         };
     for (uint32_t i = 0; i < cnt; i++, off += BLOCK_SZ)
-        read_block(&next_item(r, VC_RTCP_REPORT, ssrc, vc_load_be32(body + off))->u.block, body + off);
+        read_block(&next_item(r, VC_RTCP_REPORT, ssrc, vc_load_be32(body + off))->u.block,
+                   body + off);
     return 0;
 }
 
@@ -157,7 +158,9 @@ static int read_body(struct reader *r, uint8_t pt, uint8_t cnt, const uint8_t *b
 
 int vc_rtcp_parse(const uint8_t *pkt, uint32_t sz, struct vc_rtcp_item *items, uint32_t items_max)
 {
-    struct reader r = { items, 0, items_max < VC_RTCP_ITEMS_MAX ? items_max : VC_RTCP_ITEMS_MAX, { 0 } };
+    struct reader r = {
+        items, 0, items_max < VC_RTCP_ITEMS_MAX ? items_max : VC_RTCP_ITEMS_MAX, { 0 }
+    };
     uint32_t off = 0;
 
     if (sz < HEAD_SZ)
@@ -208,7 +211,8 @@ static void write_blocks(uint8_t *p, const struct vc_rtcp_block *blocks, uint32_
         const struct vc_rtcp_block *b = &blocks[i];
 
         vc_store_be32(p, b->ssrc);
-        vc_store_be32(p + 4, (uint32_t)b->fraction_lost << 24 | ((uint32_t)b->cumulative_lost & 0xffffff));
+        vc_store_be32(p + 4,
+                      (uint32_t)b->fraction_lost << 24 | ((uint32_t)b->cumulative_lost & 0xffffff));
         vc_store_be32(p + 8, b->highest_seq);
         vc_store_be32(p + 12, b->jitter);
         vc_store_be32(p + 16, b->lsr);
@@ -235,7 +239,8 @@ int vc_rtcp_write_sr(struct vc_rtcp_writer *w, uint32_t ssrc, const struct vc_rt
     return 0;
 }
 
-int vc_rtcp_write_rr(struct vc_rtcp_writer *w, uint32_t ssrc, const struct vc_rtcp_block *blocks, uint32_t n)
+int vc_rtcp_write_rr(struct vc_rtcp_writer *w, uint32_t ssrc, const struct vc_rtcp_block *blocks,
+                     uint32_t n)
 {
     uint8_t *p;
 
@@ -249,7 +254,8 @@ int vc_rtcp_write_rr(struct vc_rtcp_writer *w, uint32_t ssrc, const struct vc_rt
     return 0;
 }
 
-int vc_rtcp_write_sdes(struct vc_rtcp_writer *w, uint32_t ssrc, const uint8_t *cname, uint32_t cname_sz)
+int vc_rtcp_write_sdes(struct vc_rtcp_writer *w, uint32_t ssrc, const uint8_t *cname,
+                       uint32_t cname_sz)
 {
     /* SSRC, item type, item length, text, at least one zero byte up to a multiple of 4 */
     uint32_t chunk_sz = (SSRC_SZ + 2 + cname_sz + 1 + 3) & ~3u;

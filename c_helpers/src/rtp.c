@@ -190,12 +190,13 @@ static uint32_t write_ext(uint8_t *dst, uint32_t room, const struct element *ele
     return off;
 }
 
-uint32_t vc_rtp_write(uint8_t *dst, const uint8_t *pkt, const struct vc_rtp *rtp, const struct vc_rtp_identity *as)
+uint32_t vc_rtp_write(uint8_t *dst, const uint8_t *pkt, const struct vc_rtp *rtp,
+                      const struct vc_rtp_identity *as)
 {
     struct element elements[VC_EXT_COUNT + 1];
     uint32_t off = HDR_SZ + 4u * rtp->csrc_cnt;
-    uint32_t ext_sz = write_ext(dst + off, VC_RTP_HEADER_MAX - off, elements,
-                                collect(elements, pkt, rtp, as));
+    uint32_t ext_sz =
+        write_ext(dst + off, VC_RTP_HEADER_MAX - off, elements, collect(elements, pkt, rtp, as));
 
     dst[0] = (uint8_t)(0x80 | (rtp->padding ? FLAG_PADDING : 0) | (ext_sz ? FLAG_EXT : 0) |
                        rtp->csrc_cnt);

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* The frames of one worker's AF_XDP sockets, each with one owner at any time.
 
-   A frame is free, or belongs to one port: with the kernel for receiving (fill or receive ring), held by the
-   core between rx and rx_done, reserved by the core for transmitting, or with the kernel for transmitting
-   (transmit or completion ring).  Every transition checks the owner that it leaves, so that a frame which
-   comes back twice ends the process instead of two packets sharing it.
+   A frame is free, or belongs to one port: with the kernel for receiving (fill or receive ring),
+   held by the core between rx and rx_done, reserved by the core for transmitting, or with the
+   kernel for transmitting (transmit or completion ring).  Every transition checks the owner that
+   it leaves, so that a frame which comes back twice ends the process instead of two packets
+   sharing it.
 
-   Receiving has its own quota for each port; transmitting gets the rest, so that neither starves the other.
-   Used by the worker's thread only.  Never grows: frames x 2048 bytes, 1 + 2 + 4 bytes of bookkeeping each. */
+   Receiving has its own quota for each port; transmitting gets the rest, so that neither starves
+   the other. Used by the worker's thread only.  Never grows: frames x 2048 bytes, 1 + 2 + 4
+   bytes of bookkeeping each. */
 #ifndef VC_UMEM_H
 #define VC_UMEM_H
 
@@ -16,14 +18,15 @@
 #include <stdbool.h>
 
 #define VC_FRAME_SZ 2048u
-#define VC_FRAME_PAYLOAD 128u /* bytes before the payload of a transmit frame: the headers end here */
+#define VC_FRAME_PAYLOAD \
+    128u /* bytes before the payload of a transmit frame: the headers end here */
 
 enum vc_frame_state { /* high bits of vc_umem.owner; the low 4 bits are the port */
-    VC_FRAME_FREE = 0x00,
-    VC_FRAME_RX = 0x10,       /* fill or receive ring */
-    VC_FRAME_HELD = 0x20,     /* shown to the core */
-    VC_FRAME_RESERVED = 0x30, /* being written */
-    VC_FRAME_TX = 0x40,       /* transmit or completion ring */
+                      VC_FRAME_FREE = 0x00,
+                      VC_FRAME_RX = 0x10,       /* fill or receive ring */
+                      VC_FRAME_HELD = 0x20,     /* shown to the core */
+                      VC_FRAME_RESERVED = 0x30, /* being written */
+                      VC_FRAME_TX = 0x40,       /* transmit or completion ring */
 };
 
 struct vc_umem {
@@ -67,7 +70,8 @@ static inline void vc_umem_move(struct vc_umem *umem, uint32_t frame, enum vc_fr
     umem->owner[frame] = (uint8_t)(to | port);
 }
 
-static inline void vc_umem_give(struct vc_umem *umem, uint32_t frame, enum vc_frame_state from, uint32_t port)
+static inline void vc_umem_give(struct vc_umem *umem, uint32_t frame, enum vc_frame_state from,
+                                uint32_t port)
 {
     VC_ASSERT(frame < umem->total && umem->owner[frame] == (from | port));
     umem->owner[frame] = VC_FRAME_FREE;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The inside of io_xsk: shared by io_xsk.c (set-up, receive, housekeeping) and xsk_tx.c (transmit). */
+/* The inside of io_xsk: shared by io_xsk.c (set-up, receive, housekeeping) and xsk_tx.c
+   (transmit). */
 #ifndef VC_XSK_IO_H
 #define VC_XSK_IO_H
 
@@ -18,9 +19,9 @@ struct vc_xsk_slot { /* one port as the backend sees it */
     uint64_t retry_ns;
     uint32_t reserved; /* reservations that are open */
     uint32_t seen;     /* transmit ring: entries up to here have been accounted */
-    uint32_t ahead;    /* entries after `seen` that were accounted before the ring moved past them */
-    uint64_t voided;   /* entries we made invalid ourselves (link down) */
-    bool published;    /* nothing committed since the last flush */
+    uint32_t ahead;  /* entries after `seen` that were accounted before the ring moved past them */
+    uint64_t voided; /* entries we made invalid ourselves (link down) */
+    bool published;  /* nothing committed since the last flush */
     struct xdp_statistics base, last; /* of the port's earlier sockets; of this one, as last read */
 };
 
@@ -61,7 +62,8 @@ void vc_xsk_kick(struct vc_xsk_io *xsk, uint32_t slot);
 /* vc_xsk_probe tries a port that was down. */
 void vc_xsk_probe(struct vc_xsk_io *xsk, uint32_t slot);
 
-/* vc_xsk_fail takes the port out of service after a call failed with `error`; what waited counts as tx_errors. */
+/* vc_xsk_fail takes the port out of service after a call failed with `error`; what waited counts
+   as tx_errors. */
 void vc_xsk_fail(struct vc_xsk_io *xsk, uint32_t slot, int error);
 
 #endif

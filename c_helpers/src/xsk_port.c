@@ -21,23 +21,26 @@
 #ifndef SO_BUSY_POLL_BUDGET
 #define SO_BUSY_POLL_BUDGET 70
 #endif
-#define XSK_MAX_TX_SKB_BUDGET 9 /* XDP_MAX_TX_SKB_BUDGET, Linux 6.17: descriptors one send call takes */
+#define XSK_MAX_TX_SKB_BUDGET \
+    9 /* XDP_MAX_TX_SKB_BUDGET, Linux 6.17: descriptors one send call takes */
 
 enum {
-    TX_BUDGET = 256,       /* without it a call takes 32 and answers EAGAIN */
-    SEND_BUFFER = 32 << 20, /* bytes; copy mode charges an skb for each packet, the default holds about 90 */
+    TX_BUDGET = 256, /* without it a call takes 32 and answers EAGAIN */
+    SEND_BUFFER =
+        32 << 20, /* bytes; copy mode charges an skb for each packet, the default holds about 90 */
     BUSY_POLL_US = 64,
     BUSY_POLL_BUDGET = 64,
     BIND_RETRY_NS = 10000000,
 };
 
-static int map_ring(int fd, struct vc_xsk_ring *ring, const struct xdp_ring_offset *off, uint32_t size,
-                    size_t entry_sz, uint64_t page_off)
+static int map_ring(int fd, struct vc_xsk_ring *ring, const struct xdp_ring_offset *off,
+                    uint32_t size, size_t entry_sz, uint64_t page_off)
 {
     uint8_t *map;
 
     ring->map_sz = off->desc + size * entry_sz;
-    map = mmap(NULL, ring->map_sz, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, (off_t)page_off);
+    map = mmap(NULL, ring->map_sz, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd,
+               (off_t)page_off);
     if (map == MAP_FAILED) {
         ring->map_sz = 0;
         return -errno;
@@ -64,9 +67,11 @@ static int map_rings(struct vc_xsk_port *port, uint32_t size)
         return -EPROTO; /* before Linux 5.4 there are no flags */
     err = map_ring(port->fd, &port->rx, &off.rx, size, sizeof(struct xdp_desc), XDP_PGOFF_RX_RING);
     if (!err)
-        err = map_ring(port->fd, &port->tx, &off.tx, size, sizeof(struct xdp_desc), XDP_PGOFF_TX_RING);
+        err = map_ring(port->fd, &port->tx, &off.tx, size, sizeof(struct xdp_desc),
+                       XDP_PGOFF_TX_RING);
     if (!err)
-        err = map_ring(port->fd, &port->fill, &off.fr, size, sizeof(uint64_t), XDP_UMEM_PGOFF_FILL_RING);
+        err = map_ring(port->fd, &port->fill, &off.fr, size, sizeof(uint64_t),
+                       XDP_UMEM_PGOFF_FILL_RING);
     if (!err)
         err = map_ring(port->fd, &port->completion, &off.cr, size, sizeof(uint64_t),
                        XDP_UMEM_PGOFF_COMPLETION_RING);
@@ -75,7 +80,8 @@ static int map_rings(struct vc_xsk_port *port, uint32_t size)
 
 static int set_rings(const struct vc_xsk_port *port, uint32_t size)
 {
-    static const int rings[] = { XDP_UMEM_FILL_RING, XDP_UMEM_COMPLETION_RING, XDP_RX_RING, XDP_TX_RING };
+    static const int rings[] = { XDP_UMEM_FILL_RING, XDP_UMEM_COMPLETION_RING, XDP_RX_RING,
+                                 XDP_TX_RING };
 
     for (uint32_t i = 0; i < sizeof rings / sizeof *rings; i++)
         if (setsockopt(port->fd, SOL_XDP, rings[i], &size, sizeof size))
@@ -135,7 +141,8 @@ static void tune(const struct vc_xsk_port *port, const struct vc_xsk_config *con
     setsockopt(port->fd, SOL_SOCKET, SO_BUSY_POLL_BUDGET, &budget, sizeof budget);
 }
 
-/* What the kernel gave, and whether it can send at all: some driver and mode pairs bind and then refuse every call. */
+/* What the kernel gave, and whether it can send at all: some driver and mode pairs bind and then
+   refuse every call. */
 static int verify(struct vc_xsk_port *port)
 {
     struct xdp_options options = { 0 };
@@ -160,7 +167,8 @@ int vc_xsk_open(struct vc_xsk_port *port, const struct vc_xsk_config *config, co
     if (port->fd < 0)
         return -errno;
     if (config->share_fd < 0) {
-        *why = "the kernel does not take the frame memory (raise the memlock limit, or lower frames)";
+        *why =
+            "the kernel does not take the frame memory (raise the memlock limit, or lower frames)";
         err = register_memory(port, config->umem);
     }
     if (!err) {
@@ -188,7 +196,9 @@ int vc_xsk_open(struct vc_xsk_port *port, const struct vc_xsk_config *config, co
 int vc_xsk_register(const struct vc_xsk_port *port, int map_fd, uint32_t map_key)
 {
     uint32_t fd = (uint32_t)port->fd;
-    union bpf_attr attr = { .map_fd = (uint32_t)map_fd, .key = (uintptr_t)&map_key, .value = (uintptr_t)&fd };
+    union bpf_attr attr = { .map_fd = (uint32_t)map_fd,
+                            .key = (uintptr_t)&map_key,
+                            .value = (uintptr_t)&fd };
 
     return syscall(SYS_bpf, BPF_MAP_UPDATE_ELEM, &attr, sizeof attr) ? -errno : 0;
 }

@@ -27,8 +27,9 @@ static struct vc_xsk_slot *slot_of(struct vc_xsk_io *xsk, uint32_t slot)
     return &xsk->slots[slot];
 }
 
-/* Accounts the entries that the kernel has taken.  `dropped`: the call before this answered EBUSY, which means that
-   the last packet it took is gone.  The kernel need not have moved its index past that one: then it is `ahead`. */
+/* Accounts the entries that the kernel has taken.  `dropped`: the call before this answered
+   EBUSY, which means that the last packet it took is gone.  The kernel need not have moved its
+   index past that one: then it is `ahead`. */
 static void settle(struct vc_xsk_io *xsk, struct vc_xsk_slot *s, bool dropped)
 {
     uint32_t taken = __atomic_load_n(s->port.tx.consumer, __ATOMIC_ACQUIRE);
@@ -75,8 +76,9 @@ void vc_xsk_reap(struct vc_xsk_io *xsk)
         reap(xsk, i);
 }
 
-/* In copy mode the ring is read in our own system calls only, so entries can be made void in place: every
-   kernel skips an address just outside the memory; 6.18 was seen to give it back as completed. */
+/* In copy mode the ring is read in our own system calls only, so entries can be made void in
+   place: every kernel skips an address just outside the memory; 6.18 was seen to give it back as
+   completed. */
 static void void_pending(struct vc_xsk_io *xsk, uint32_t slot)
 {
     struct vc_xsk_slot *s = slot_of(xsk, slot);
@@ -85,7 +87,8 @@ static void void_pending(struct vc_xsk_io *xsk, uint32_t slot)
         struct xdp_desc *desc = vc_xsk_desc(&s->port.tx, i);
 
         vc_umem_give(&xsk->umem, (uint32_t)(desc->addr / VC_FRAME_SZ), VC_FRAME_TX, slot);
-        *desc = (struct xdp_desc){ .addr = (uint64_t)xsk->umem.total * VC_FRAME_SZ, .options = UINT32_MAX };
+        *desc = (struct xdp_desc){ .addr = (uint64_t)xsk->umem.total * VC_FRAME_SZ,
+                                    .options = UINT32_MAX };
         xsk->io.counts.tx_errors++;
         s->voided++;
     }
@@ -179,7 +182,9 @@ static bool has_place(const struct vc_xsk_io *xsk, const struct vc_xsk_slot *s)
 int vc_xsk_tx_reserve(struct vc_io *io, const struct vc_io_dst *dst, struct vc_io_tx *tx)
 {
     struct vc_xsk_io *xsk = vc_xsk_io_of(io);
-    struct cookie cookie = { .header_sz = (uint8_t)dst->header_sz, .l3_off = (uint8_t)dst->l3_off, .dscp = dst->dscp };
+    struct cookie cookie = { .header_sz = (uint8_t)dst->header_sz,
+                             .l3_off = (uint8_t)dst->l3_off,
+                             .dscp = dst->dscp };
     struct vc_xsk_slot *s;
 
     if (dst->port >= xsk->slot_cnt || !dst->header_sz || dst->header_sz > VC_HEADER_MAX)
@@ -223,7 +228,8 @@ void vc_xsk_tx_commit(struct vc_io *io, const struct vc_io_tx *tx, uint32_t payl
         return;
     }
     memcpy(&cookie, &tx->cookie, sizeof cookie);
-    vc_net_finish(tx->payload - cookie.header_sz, cookie.header_sz, cookie.l3_off, payload_sz, cookie.dscp);
+    vc_net_finish(tx->payload - cookie.header_sz, cookie.header_sz, cookie.l3_off, payload_sz,
+                  cookie.dscp);
     vc_umem_move(&xsk->umem, cookie.frame, VC_FRAME_RESERVED, VC_FRAME_TX, tx->port);
     xsk->umem.payload_sz[cookie.frame] = (uint16_t)payload_sz;
     *vc_xsk_desc(ring, ring->cached++) = (struct xdp_desc){

@@ -13,26 +13,26 @@
 
 static unsigned check_passed, check_failed, check_skipped;
 
-#define CHECK(cond)                                                                \
-    do {                                                                           \
-        if (cond) {                                                                \
-            check_passed++;                                                        \
-        } else {                                                                   \
-            check_failed++;                                                        \
+#define CHECK(cond)                                                                          \
+    do {                                                                                     \
+        if (cond) {                                                                          \
+            check_passed++;                                                                  \
+        } else {                                                                             \
+            check_failed++;                                                                  \
             fprintf(stderr, "%s:%d: %s: not so: %s\n", __FILE__, __LINE__, __func__, #cond); \
-        }                                                                          \
+        }                                                                                    \
     } while (0)
 
-#define CHECK_EQ(a, b)                                                             \
-    do {                                                                           \
-        long long check_a = (long long)(a), check_b = (long long)(b);              \
-        if (check_a == check_b) {                                                  \
-            check_passed++;                                                        \
-        } else {                                                                   \
-            check_failed++;                                                        \
+#define CHECK_EQ(a, b)                                                                             \
+    do {                                                                                           \
+        long long check_a = (long long)(a), check_b = (long long)(b);                              \
+        if (check_a == check_b) {                                                                  \
+            check_passed++;                                                                        \
+        } else {                                                                                   \
+            check_failed++;                                                                        \
             fprintf(stderr, "%s:%d: %s: %s is %lld, not %lld\n", __FILE__, __LINE__, __func__, #a, \
-                    check_a, check_b);                                             \
-        }                                                                          \
+                    check_a, check_b);                                                             \
+        }                                                                                          \
     } while (0)
 
 static inline void check_skip(const char *what, const char *why)

@@ -7,7 +7,8 @@
 
 #include <string.h>
 
-/* 10.77.0.9:4433 -> 10.77.0.1:40000, 2001:db8:77::9 -> ::1 of the same net, as the receiver sees it */
+/* 10.77.0.9:4433 -> 10.77.0.1:40000, 2001:db8:77::9 -> ::1 of the same net, as the receiver sees
+   it */
 static const struct vc_tuple tuple4 = {
     .remote_ip = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 10, 77, 0, 9 },
     .local_ip = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 10, 77, 0, 1 },
@@ -66,7 +67,8 @@ static inline uint32_t plain_sum(const uint8_t *p, uint32_t sz, uint32_t start)
     return (uint32_t)sum;
 }
 
-/* check_frame looks at a finished packet from its IP header on; returns 0, or which rule it breaks. */
+/* check_frame looks at a finished packet from its IP header on; returns 0, or which rule it
+   breaks. */
 static inline int check_frame(const uint8_t *ip, uint32_t payload_sz, uint32_t dscp)
 {
     uint8_t pseudo[40] = { 0 };
@@ -76,7 +78,8 @@ static inline int check_frame(const uint8_t *ip, uint32_t payload_sz, uint32_t d
     if (((uint32_t)udp[4] << 8 | udp[5]) != udp_sz)
         return 1;
     if (ip_sz == 20) {
-        if (ip[0] != 0x45 || ip[1] >> 2 != (int)dscp || ((uint32_t)ip[2] << 8 | ip[3]) != udp_sz + 20)
+        if (ip[0] != 0x45 || ip[1] >> 2 != (int)dscp ||
+            ((uint32_t)ip[2] << 8 | ip[3]) != udp_sz + 20)
             return 2;
         if (memcmp(ip + 4, "\0\0\x40\0", 4) || plain_sum(ip, 20, 0) != 0xffff)
             return 3;

@@ -88,12 +88,16 @@ static void send_to(const struct end *from, const struct end *to, const void *da
     memcpy(&a4.sin_addr, to->tuple.remote_ip + 12, 4);
     memcpy(&a6.sin6_addr, to->tuple.remote_ip, 16);
     CHECK_EQ(sendto(from->fd, data, sz, 0, v4 ? (struct sockaddr *)&a4 : (struct sockaddr *)&a6,
-                    v4 ? sizeof a4 : sizeof a6), sz);
+                    v4 ? sizeof a4 : sizeof a6),
+             sz);
 }
 
-static int commit(struct vc_io *io, const struct end *to, uint32_t local, uint8_t dscp, const void *data, uint32_t sz)
+static int commit(struct vc_io *io, const struct end *to, uint32_t local, uint8_t dscp,
+                  const void *data, uint32_t sz)
 {
-    struct vc_io_dst dst = { .tuple = &to->tuple, .port = VC_PORT_SOCKET, .local = local, .dscp = dscp };
+    struct vc_io_dst dst = {
+        .tuple = &to->tuple, .port = VC_PORT_SOCKET, .local = local, .dscp = dscp
+    };
     struct vc_io_tx tx;
 
     if (io->ops->tx_reserve(io, &dst, &tx))
@@ -108,7 +112,9 @@ static void receive(const struct end *end, struct got *got)
 {
     uint8_t control[256];
     struct iovec iov = { got->data, sizeof got->data };
-    struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control };
+    struct msghdr msg = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control
+    };
 
     got->tos = got->segment = 0;
     got->sz = (int)recvmsg(end->fd, &msg, 0);
@@ -158,7 +164,8 @@ static void test_receive(void)
         pkts[0].data[0] = 0x55; /* the core may write */
         io->ops->rx_done(io);
     }
-    memcpy(dual.tuple.remote_ip, v4.tuple.remote_ip, 16); /* a dual-stack socket, spoken to by IPv4 */
+    memcpy(dual.tuple.remote_ip, v4.tuple.remote_ip,
+           16); /* a dual-stack socket, spoken to by IPv4 */
     send_to(&v4, &dual, "four", 4);
     CHECK_EQ(rx(io, pkts, 1), 1);
     CHECK(!memcmp(pkts[0].tuple.remote_ip, v4.tuple.remote_ip, 16));
@@ -170,21 +177,22 @@ static void test_receive(void)
     send_to(&v4, &locals[0], long_one, 2049);
     send_to(&v4, &locals[0], "after", 5);
     CHECK_EQ(rx(io, pkts, 3), 3);
-    CHECK(pkts[0].sz == 0 && pkts[1].sz == 2048 && pkts[2].sz == 5 && !memcmp(pkts[2].data, "after", 5));
+    CHECK(pkts[0].sz == 0 && pkts[1].sz == 2048 && pkts[2].sz == 5 &&
+          !memcmp(pkts[2].data, "after", 5));
     io->ops->rx_done(io);
     CHECK_EQ(io->counts.malformed, 1);
     CHECK_EQ(io->counts.rx_packets, 6);
     CHECK_EQ(io->ops->sleep_fds(io, fds, VC_LOCALS_MAX), 3);
     CHECK(fds[0] == locals[0].fd && fds[1] == locals[1].fd && fds[2] == locals[2].fd);
     CHECK_EQ(io->ops->sleep_fds(io, fds, 2), 2);
-    io->ops->delete(io);
+    io->ops->delete (io);
     for (int i = 0; i < 3; i++)
         close(locals[i].fd);
     close(v4.fd);
     close(v6.fd);
 }
 
-/* Nobody is starved by a socket that always has more; every datagram comes once and in its order. */
+/* Nobody is starved by a socket that always has more; each datagram comes once, in order. */
 static void test_receive_bursts(void)
 {
     enum { EACH = 150 };
@@ -195,7 +203,7 @@ static void test_receive_bursts(void)
     uint32_t seen[2] = { 0 }, wrong = 0, bursts = 0, second_at = 0;
 
     for (uint32_t i = 0; i < 2 * EACH; i++)
-        send_to(&from[i % 2], &locals[i % 2], &(uint32_t){ i / 2 }, 4);
+        send_to(&from[i % 2], &locals[i % 2], &(uint32_t) { i / 2 }, 4);
     for (uint32_t n; (n = io->ops->rx(io, pkts, VC_IO_BURST, 0)) > 0; bursts++) {
         for (uint32_t i = 0; i < n; i++) {
             uint32_t which = memcmp(pkts[i].tuple.remote_ip, from[0].tuple.remote_ip, 16) ? 1 : 0;
@@ -210,7 +218,7 @@ static void test_receive_bursts(void)
     CHECK_EQ(wrong, 0);
     CHECK(seen[0] == EACH && seen[1] == EACH);
     CHECK(second_at <= 1);
-    io->ops->delete(io);
+    io->ops->delete (io);
     for (int i = 0; i < 2; i++) {
         close(locals[i].fd);
         close(from[i].fd);
@@ -258,7 +266,7 @@ static void test_send(void)
     CHECK_EQ(io->counts.tx_kicks, 3); /* one call a socket */
     io->ops->tx_flush(io);
     CHECK_EQ(io->counts.tx_kicks, 3);
-    io->ops->delete(io);
+    io->ops->delete (io);
     for (int i = 0; i < 3; i++)
         close(locals[i].fd);
     close(v4.fd);
@@ -295,7 +303,7 @@ static void test_reservations(void)
     for (n = 0; n < 300 && !io->ops->tx_reserve(io, &dst, &txs[n]); n++)
         ;
     CHECK_EQ(n, 256); /* all places came back */
-    io->ops->delete(io);
+    io->ops->delete (io);
     close(local.fd);
     close(peer.fd);
 }
@@ -308,10 +316,15 @@ static void test_refused(void)
     struct vc_io *io = open_io(&local, 1, 0);
     static struct got got;
 
-    port_0.tuple.remote_port_be = 0;                           /* EINVAL */
-    memset(broadcast.tuple.remote_ip + 12, 255, 4);            /* EACCES, or no route */
+    port_0.tuple.remote_port_be = 0;                /* EINVAL */
+    memset(broadcast.tuple.remote_ip + 12, 255, 4); /* EACCES, or no route */
     for (uint32_t i = 0; i < 30; i++)
-        CHECK_EQ(commit(io, i % 3 == 0 ? &peer : i % 3 == 1 ? &port_0 : &broadcast, 0, 0, &i, 4), 0);
+        CHECK_EQ(commit(io,
+                        i % 3 == 0 ? &peer :
+                        i % 3 == 1 ? &port_0 :
+                                     &broadcast,
+                        0, 0, &i, 4),
+                 0);
     io->ops->tx_flush(io);
     CHECK_EQ(io->counts.tx_sent, 10);
     CHECK_EQ(io->counts.tx_errors, 20);
@@ -320,12 +333,12 @@ static void test_refused(void)
         receive(&peer, &got);
         CHECK(got.sz == 4 && !memcmp(got.data, &i, 4));
     }
-    io->ops->delete(io);
+    io->ops->delete (io);
     close(local.fd);
     close(peer.fd);
 }
 
-/* Runs for two peers, mixed, with one datagram of another size in the middle of the first peer's. */
+/* Runs for two peers, mixed, one datagram of another size among the first peer's. */
 static void test_gso(int refuse)
 {
     struct end local = open_end(AF_INET, "127.0.0.1", 0);
@@ -361,7 +374,7 @@ static void test_gso(int refuse)
             break;
     }
     CHECK(refuse ? !coalesced : coalesced > 0);
-    io->ops->delete(io);
+    io->ops->delete (io);
     close(local.fd);
     close(peers[0].fd);
     close(peers[1].fd);
@@ -392,10 +405,12 @@ static int full_buffer(void)
     struct vc_io *io;
     uint64_t committed = 0;
 
-    CHECK_EQ(system("ip link add vcud0 type veth peer name vcud1 && ip addr add 10.78.0.1/24 dev vcud0"
-                    " && ip link set vcud0 up && ip link set vcud1 up"
-                    " && ip neigh add 10.78.0.2 lladdr 02:00:00:00:00:02 dev vcud0"
-                    " && tc qdisc add dev vcud0 root tbf rate 8kbit burst 1600 limit 1000000"), 0);
+    CHECK_EQ(
+        system("ip link add vcud0 type veth peer name vcud1 && ip addr add 10.78.0.1/24 dev vcud0"
+               " && ip link set vcud0 up && ip link set vcud1 up"
+               " && ip neigh add 10.78.0.2 lladdr 02:00:00:00:00:02 dev vcud0"
+               " && tc qdisc add dev vcud0 root tbf rate 8kbit burst 1600 limit 1000000"),
+        0);
     local = open_end(AF_INET, "10.78.0.1", 0);
     memcpy(peer.tuple.remote_ip, "\0\0\0\0\0\0\0\0\0\0\xff\xff\x0a\x4e\x00\x02", 16);
     peer.tuple.remote_port_be = htons(9);
@@ -410,7 +425,7 @@ static int full_buffer(void)
     CHECK(io->counts.tx_sent > 0 && io->counts.tx_errors > 0);
     CHECK(io->counts.tx_again >= 2 && io->counts.tx_again <= 3 * 2 * 40);
     CHECK_EQ(io->counts.tx_bytes, io->counts.tx_sent * sizeof payload);
-    io->ops->delete(io);
+    io->ops->delete (io);
     return check_failed != 0;
 }
 

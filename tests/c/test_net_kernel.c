@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A frame completed by vc_net_finish goes over a veth to a UDP socket: what the kernel takes is
-   right, and what it does not shows in InCsumErrors.  Needs root (a network namespace of its own). */
+   right, and what it does not shows in InCsumErrors.  Needs root (a network namespace of its
+   own). */
 #include "net.h"
 
 #include "check.h"
@@ -32,7 +33,10 @@ static int build(void)
                  " && ip link set vcnk1 address 02:00:00:00:00:01"
                  " && ip addr add 10.77.0.1/24 dev vcnk1"
                  " && ip addr add 2001:db8:77::1/64 dev vcnk1 nodad"
-                 " && ip link set vcnk0 up && ip link set vcnk1 up");
+                 " && ip link set vcnk0 up && ip link set vcnk1 up"
+                 /* until then its queue throws everything away */
+                 " && for i in $(seq 1000); do"
+                 "  ip link show vcnk0 | grep -q 'qdisc noqueue.*state UP' && exit 0; done; exit 1");
 }
 
 /* The value of `name` in snmp6, or of the Udp line's `name` in snmp. */
@@ -83,9 +87,12 @@ static int receiver(int family)
 
 static void test_family(int wire, uint32_t v6)
 {
-    static const uint32_t sizes[] = { 0, 1, 2, 3, 17, 18, 63, 64, 65, 171, 500, 999, 1200, 1201, 1451, 1452 };
+    static const uint32_t sizes[] = { 0,  1,   2,   3,   17,   18,   63,   64,
+                                      65, 171, 500, 999, 1200, 1201, 1451, 1452 };
     const char *errors = v6 ? "Udp6InCsumErrors" : "InCsumErrors";
-    struct sockaddr_ll to = { .sll_family = AF_PACKET, .sll_ifindex = (int)if_nametoindex("vcnk0"), .sll_halen = 6 };
+    struct sockaddr_ll to = { .sll_family = AF_PACKET,
+                              .sll_ifindex = (int)if_nametoindex("vcnk0"),
+                              .sll_halen = 6 };
     long before = counter(errors);
     uint64_t seed = 7 + v6;
     int fd = receiver(v6 ? AF_INET6 : AF_INET);
@@ -99,7 +106,8 @@ static void test_family(int wire, uint32_t v6)
         for (uint32_t k = 0; k < sz; k++)
             frame[header_sz + k] = (uint8_t)check_random(&seed);
         vc_net_finish(frame, header_sz, 14, sz, (uint8_t)(i * 4));
-        CHECK_EQ(sendto(wire, frame, header_sz + sz, 0, (struct sockaddr *)&to, sizeof to), header_sz + sz);
+        CHECK_EQ(sendto(wire, frame, header_sz + sz, 0, (struct sockaddr *)&to, sizeof to),
+                 header_sz + sz);
         CHECK_EQ(recv(fd, got, sizeof got, 0), sz);
         CHECK(!memcmp(got, frame + header_sz, sz));
     }

@@ -42,7 +42,9 @@ static void test_order(void)
                 uint32_t n = 1 + round % capacity;
 
                 for (uint32_t i = 0; i < n; i++, in++)
-                    CHECK_EQ(vc_ring_push(&f.ring, &(struct record){ .number = in, .twice = 2 * in }), 0);
+                    CHECK_EQ(
+                        vc_ring_push(&f.ring, &(struct record){ .number = in, .twice = 2 * in }),
+                        0);
                 CHECK_EQ(vc_ring_used(&f.ring), n);
                 for (uint32_t i = 0; i < n; i++, out++) {
                     const struct record *r = vc_ring_front(&f.ring);

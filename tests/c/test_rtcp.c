@@ -4,7 +4,8 @@
 
 #include "check.h"
 
-static const struct vc_rtcp_sr sr_full = { 0x0123456789abcdefull, 0x11223344, 0x55667788, 0x99aabbcc };
+static const struct vc_rtcp_sr sr_full = { 0x0123456789abcdefull, 0x11223344, 0x55667788,
+                                           0x99aabbcc };
 
 static struct vc_rtcp_block block_of(uint32_t i)
 {
@@ -55,18 +56,22 @@ static void test_reports(void)
             for (uint32_t i = 0; i < n; i++)
                 blocks[i] = block_of(i);
             CHECK_EQ(sender ? vc_rtcp_write_sr(&w, 77, &sr_full, blocks, n) :
-                              vc_rtcp_write_rr(&w, 77, blocks, n), 0);
+                              vc_rtcp_write_rr(&w, 77, blocks, n),
+                     0);
             CHECK_EQ(w.sz, 8 + 24 * n + (sender ? 20 : 0));
             CHECK_EQ(vc_rtcp_parse(buf, w.sz, items, VC_RTCP_ITEMS_MAX), n + (uint32_t)sender);
             if (sender) {
                 CHECK(items[0].kind == VC_RTCP_SR && items[0].ssrc == 77);
-                CHECK(items[0].u.sr.ntp == sr_full.ntp && items[0].u.sr.packets == sr_full.packets &&
-                      items[0].u.sr.rtp_timestamp == sr_full.rtp_timestamp && items[0].u.sr.octets == sr_full.octets);
+                CHECK(items[0].u.sr.ntp == sr_full.ntp &&
+                      items[0].u.sr.packets == sr_full.packets &&
+                      items[0].u.sr.rtp_timestamp == sr_full.rtp_timestamp &&
+                      items[0].u.sr.octets == sr_full.octets);
             }
             for (uint32_t i = 0; i < n; i++) {
                 const struct vc_rtcp_item *item = &items[i + (uint32_t)sender];
 
-                CHECK(item->kind == VC_RTCP_REPORT && item->ssrc == 77 && item->media_ssrc == 0x1000 + i);
+                CHECK(item->kind == VC_RTCP_REPORT && item->ssrc == 77 &&
+                      item->media_ssrc == 0x1000 + i);
                 CHECK(same_block(&item->u.block, &blocks[i]));
             }
             if (n < 4)
@@ -128,7 +133,8 @@ static void test_sdes(void)
         memset(buf, 0xee, sizeof buf);
         CHECK_EQ(vc_rtcp_write_sdes(&w, 0x01020304, name, n), 0);
         CHECK(w.sz % 4 == 0 && w.sz >= 11 + n && w.sz <= 14 + n);
-        CHECK(!memcmp(buf, "\x81\xca", 2) && !memcmp(buf + 4, "\x01\x02\x03\x04\x01", 5) && buf[9] == n);
+        CHECK(!memcmp(buf, "\x81\xca", 2) && !memcmp(buf + 4, "\x01\x02\x03\x04\x01", 5) &&
+              buf[9] == n);
         CHECK(!memcmp(buf + 10, name, n));
         for (uint32_t i = 10 + n; i < w.sz; i++)
             CHECK_EQ(buf[i], 0);
@@ -157,8 +163,12 @@ static void test_no_room(void)
         CHECK_EQ(vc_rtcp_write_bye(&w, 1), room < 8 ? -1 : 0);
         free(buf);
     }
-    CHECK_EQ(vc_rtcp_write_rr(&(struct vc_rtcp_writer){ NULL, 0, 0 }, 1, &b, VC_RTCP_BLOCKS_MAX + 1), -1);
-    CHECK_EQ(vc_rtcp_write_sr(&(struct vc_rtcp_writer){ NULL, 0, 0 }, 1, &sr_full, &b, VC_RTCP_BLOCKS_MAX + 1), -1);
+    CHECK_EQ(
+        vc_rtcp_write_rr(&(struct vc_rtcp_writer){ NULL, 0, 0 }, 1, &b, VC_RTCP_BLOCKS_MAX + 1),
+        -1);
+    CHECK_EQ(vc_rtcp_write_sr(&(struct vc_rtcp_writer){ NULL, 0, 0 }, 1, &sr_full, &b,
+                              VC_RTCP_BLOCKS_MAX + 1),
+             -1);
 }
 
 struct packet_case {
@@ -173,19 +183,24 @@ static void test_bytes(void)
     static const struct packet_case cases[] = {
         { "PLI", 12, "\x81\xce\0\2\0\0\0\1\0\0\0\2", 1 },
         { "PLI cut, length right", 8, "\x81\xce\0\1\0\0\0\1", -1 },
-        { "FIR, two entries", 28, "\x84\xce\0\6\0\0\0\1\0\0\0\0\0\0\0\5\x09\0\0\0\0\0\0\6\x0a\0\0\0", 2 },
+        { "FIR, two entries", 28,
+          "\x84\xce\0\6\0\0\0\1\0\0\0\0\0\0\0\5\x09\0\0\0\0\0\0\6\x0a\0\0\0", 2 },
         { "FIR without entries", 12, "\x84\xce\0\2\0\0\0\1\0\0\0\0", -1 },
         { "FIR, half an entry", 16, "\x84\xce\0\3\0\0\0\1\0\0\0\0\0\0\0\5", -1 },
         { "NACK, two", 20, "\x81\xcd\0\4\0\0\0\1\0\0\0\2\x12\x34\x80\x01\x56\x78\0\0", 2 },
         { "NACK without FCI", 12, "\x81\xcd\0\2\0\0\0\1\0\0\0\2", -1 },
         { "transport feedback of another kind", 12, "\x8f\xcd\0\2\0\0\0\1\0\0\0\2", 0 },
         { "REMB", 24, "\x8f\xce\0\5\0\0\0\1\0\0\0\0REMB\1\x0b\xff\xff\0\0\0\2", 1 },
-        { "REMB counts more SSRCs than it has", 24, "\x8f\xce\0\5\0\0\0\1\0\0\0\0REMB\2\x0b\xff\xff\0\0\0\2", -1 },
+        { "REMB counts more SSRCs than it has", 24,
+          "\x8f\xce\0\5\0\0\0\1\0\0\0\0REMB\2\x0b\xff\xff\0\0\0\2", -1 },
         { "REMB cut", 16, "\x8f\xce\0\3\0\0\0\1\0\0\0\0REMB", -1 },
         { "other application feedback", 16, "\x8f\xce\0\3\0\0\0\1\0\0\0\0ABCD", 0 },
         { "BYE, two", 12, "\x82\xcb\0\2\0\0\0\1\0\0\0\2", 2 },
         { "BYE of nobody", 4, "\x80\xcb\0\0", 0 },
-        { "BYE with a reason", 12, "\x81\xcb\0\2\0\0\0\1\x03" "bye", 1 },
+        { "BYE with a reason", 12,
+          "\x81\xcb\0\2\0\0\0\1\x03"
+          "bye",
+          1 },
         { "BYE counts more than it has", 8, "\x82\xcb\0\1\0\0\0\1", -1 },
         { "RR of nothing", 8, "\x80\xc9\0\1\0\0\0\1", 0 },
         { "RR without an SSRC", 4, "\x80\xc9\0\0", -1 },
@@ -221,18 +236,33 @@ static void test_values(void)
 {
     struct vc_rtcp_item i[2];
 
-    CHECK_EQ(vc_rtcp_parse((const uint8_t *)"\x84\xce\0\6\0\0\0\1\0\0\0\0\0\0\0\5\x09\0\0\0\0\0\0\6\x0a\0\0\0", 28, i, 2), 2);
-    CHECK(i[0].kind == VC_RTCP_FIR && i[0].ssrc == 1 && i[0].media_ssrc == 5 && i[0].u.fir_seq == 9);
+    CHECK_EQ(
+        vc_rtcp_parse(
+            (const uint8_t *)"\x84\xce\0\6\0\0\0\1\0\0\0\0\0\0\0\5\x09\0\0\0\0\0\0\6\x0a\0\0\0", 28,
+            i, 2),
+        2);
+    CHECK(i[0].kind == VC_RTCP_FIR && i[0].ssrc == 1 && i[0].media_ssrc == 5 &&
+          i[0].u.fir_seq == 9);
     CHECK(i[1].kind == VC_RTCP_FIR && i[1].media_ssrc == 6 && i[1].u.fir_seq == 10);
-    CHECK_EQ(vc_rtcp_parse((const uint8_t *)"\x81\xcd\0\4\0\0\0\1\0\0\0\2\x12\x34\x80\x01\x56\x78\0\0", 20, i, 2), 2);
-    CHECK(i[0].kind == VC_RTCP_NACK && i[0].media_ssrc == 2 && i[0].u.nack.pid == 0x1234 && i[0].u.nack.blp == 0x8001);
+    CHECK_EQ(
+        vc_rtcp_parse((const uint8_t *)"\x81\xcd\0\4\0\0\0\1\0\0\0\2\x12\x34\x80\x01\x56\x78\0\0",
+                      20, i, 2),
+        2);
+    CHECK(i[0].kind == VC_RTCP_NACK && i[0].media_ssrc == 2 && i[0].u.nack.pid == 0x1234 &&
+          i[0].u.nack.blp == 0x8001);
     CHECK(i[1].u.nack.pid == 0x5678 && i[1].u.nack.blp == 0);
-    CHECK_EQ(vc_rtcp_parse((const uint8_t *)"\x8f\xce\0\5\0\0\0\1\0\0\0\0REMB\1\x0b\xff\xff\0\0\0\2", 24, i, 2), 1);
+    CHECK_EQ(
+        vc_rtcp_parse((const uint8_t *)"\x8f\xce\0\5\0\0\0\1\0\0\0\0REMB\1\x0b\xff\xff\0\0\0\2", 24,
+                      i, 2),
+        1);
     CHECK(i[0].kind == VC_RTCP_REMB && i[0].u.bitrate_bps == 0x3ffffull << 2);
     /* an exponent that leaves 64 bits: as much as can be said */
-    CHECK_EQ(vc_rtcp_parse((const uint8_t *)"\x8f\xce\0\4\0\0\0\1\0\0\0\0REMB\0\xff\xff\xff", 20, i, 2), 1);
+    CHECK_EQ(
+        vc_rtcp_parse((const uint8_t *)"\x8f\xce\0\4\0\0\0\1\0\0\0\0REMB\0\xff\xff\xff", 20, i, 2),
+        1);
     CHECK(i[0].u.bitrate_bps == UINT64_MAX);
-    CHECK_EQ(vc_rtcp_parse((const uint8_t *)"\x8f\xce\0\4\0\0\0\1\0\0\0\0REMB\0\xfc\0\0", 20, i, 2), 1);
+    CHECK_EQ(vc_rtcp_parse((const uint8_t *)"\x8f\xce\0\4\0\0\0\1\0\0\0\0REMB\0\xfc\0\0", 20, i, 2),
+             1);
     CHECK(i[0].u.bitrate_bps == 0);
 }
 

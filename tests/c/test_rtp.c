@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* rtp.h: headers with CSRCs, extensions of both forms and padding; cut at every length; rewritten. */
+/* rtp.h: headers with CSRCs, extensions of both forms, padding; cut everywhere; rewritten. */
 #include "rtp.h"
 
 #include "check.h"
@@ -10,8 +10,8 @@ struct packet {
 };
 
 /* Version 2, marker, payload type 96, sequence 0x1234, timestamp 0x01020304, SSRC 0xa1b2c3d4. */
-static struct packet make(uint32_t csrcs, int ext, uint16_t profile, const void *elements, uint32_t elements_sz,
-                          const void *payload, uint32_t payload_sz)
+static struct packet make(uint32_t csrcs, int ext, uint16_t profile, const void *elements,
+                          uint32_t elements_sz, const void *payload, uint32_t payload_sz)
 {
     static const uint8_t fixed[12] = { 0x80, 0xe0, 0x12, 0x34, 1, 2, 3, 4, 0xa1, 0xb2, 0xc3, 0xd4 };
     struct packet p = { .sz = 12 };
@@ -64,7 +64,8 @@ static void test_fixed_header(void)
                     CHECK_EQ(vc_rtp_parse(q, cut, &rtp), VC_RTP_TRUNCATED);
                     free(q);
                 }
-                CHECK_EQ(vc_rtp_parse(p.bytes, header_sz, &rtp), VC_RTP_OK); /* an empty payload is one */
+                CHECK_EQ(vc_rtp_parse(p.bytes, header_sz, &rtp),
+                         VC_RTP_OK); /* an empty payload is one */
             }
 }
 
@@ -108,7 +109,10 @@ static void test_find_ext(void)
         { "not there", 0xbede, 4, "\x32\x0a\x0b\x0c", 4, -1, "" },
         { "after padding", 0xbede, 8, "\0\0\x10\xaa\0\x21\xbb\xcc", 2, 2, "\xbb\xcc" },
         { "first of two", 0xbede, 4, "\x10\xaa\x10\xbb", 1, 1, "\xaa" },
-        { "16 bytes", 0xbede, 20, "\xef" "0123456789abcdef\0\0\0", 14, 16, "0123456789abcdef" },
+        { "16 bytes", 0xbede, 20,
+          "\xef"
+          "0123456789abcdef\0\0\0",
+          14, 16, "0123456789abcdef" },
         { "runs out", 0xbede, 4, "\x33\x0a\x0b\x0c", 3, -1, "" },
         { "last byte", 0xbede, 4, "\x00\x00\x00\x30", 3, -1, "" },
         { "nothing counts after 15", 0xbede, 4, "\xf0\xaa\x10\xbb", 1, -1, "" },
@@ -166,21 +170,27 @@ static void test_padding(void)
 /* ---- rewriting --------------------------------------------------------------------------- */
 
 static const uint8_t rx_ids[VC_EXT_COUNT] = {
-    [VC_EXT_MID] = 1, [VC_EXT_RID] = 2, [VC_EXT_RRID] = 3, [VC_EXT_AUDIO_LEVEL] = 4,
-    [VC_EXT_ABS_SEND_TIME] = 5, [VC_EXT_TRANSPORT_CC] = 6, [VC_EXT_DEPENDENCY] = 7, [VC_EXT_PLAYOUT_DELAY] = 8,
+    [VC_EXT_MID] = 1,         [VC_EXT_RID] = 2,           [VC_EXT_RRID] = 3,
+    [VC_EXT_AUDIO_LEVEL] = 4, [VC_EXT_ABS_SEND_TIME] = 5, [VC_EXT_TRANSPORT_CC] = 6,
+    [VC_EXT_DEPENDENCY] = 7,  [VC_EXT_PLAYOUT_DELAY] = 8,
 };
 static const uint8_t tx_ids[VC_EXT_COUNT] = {
-    [VC_EXT_MID] = 9, [VC_EXT_RID] = 10, [VC_EXT_RRID] = 11, [VC_EXT_AUDIO_LEVEL] = 1,
-    [VC_EXT_ABS_SEND_TIME] = 2, [VC_EXT_TRANSPORT_CC] = 3, [VC_EXT_DEPENDENCY] = 12, [VC_EXT_PLAYOUT_DELAY] = 13,
+    [VC_EXT_MID] = 9,         [VC_EXT_RID] = 10,           [VC_EXT_RRID] = 11,
+    [VC_EXT_AUDIO_LEVEL] = 1, [VC_EXT_ABS_SEND_TIME] = 2,  [VC_EXT_TRANSPORT_CC] = 3,
+    [VC_EXT_DEPENDENCY] = 12, [VC_EXT_PLAYOUT_DELAY] = 13,
 };
 /* one of each kind */
-static const char all_kinds[] = "\x10m\x20r\x30q\x40\x7f\x52\x01\x02\x03\x61\x00\x07\x73wxyz\x82\x0a\x0b\x0c";
+static const char all_kinds[] =
+    "\x10m\x20r\x30q\x40\x7f\x52\x01\x02\x03\x61\x00\x07\x73wxyz\x82\x0a\x0b\x0c";
 #define ALL_KINDS_SZ (sizeof all_kinds - 1)
 
-static struct packet rewrite(const struct packet *in, const uint8_t *rx, const uint8_t *tx, const char *mid)
+static struct packet rewrite(const struct packet *in, const uint8_t *rx, const uint8_t *tx,
+                             const char *mid)
 {
     uint8_t label[VC_LABEL_SZ] = { 0 };
-    struct vc_rtp_identity as = { 0x11223344, 0x55667788, 0x99aa, 111, 0, rx, tx, mid ? label : NULL };
+    struct vc_rtp_identity as = {
+        0x11223344, 0x55667788, 0x99aa, 111, 0, rx, tx, mid ? label : NULL
+    };
     struct packet out = { .sz = 0 };
     uint8_t *q = exact(in->bytes, in->sz), *dst = malloc(VC_RTP_HEADER_MAX);
     struct vc_rtp rtp, again;
@@ -194,8 +204,10 @@ static struct packet rewrite(const struct packet *in, const uint8_t *rx, const u
     free(dst);
     CHECK_EQ(vc_rtp_parse(out.bytes, out.sz, &again), VC_RTP_OK);
     CHECK_EQ(again.header_sz, out.sz);
-    CHECK(again.ssrc == 0x11223344 && again.timestamp == 0x55667788 && again.seq == 0x99aa && again.pt == 111);
-    CHECK(again.marker == rtp.marker && again.padding == rtp.padding && again.csrc_cnt == rtp.csrc_cnt);
+    CHECK(again.ssrc == 0x11223344 && again.timestamp == 0x55667788 && again.seq == 0x99aa &&
+          again.pt == 111);
+    CHECK(again.marker == rtp.marker && again.padding == rtp.padding &&
+          again.csrc_cnt == rtp.csrc_cnt);
     CHECK(!memcmp(out.bytes + 12, in->bytes + 12, 4u * rtp.csrc_cnt));
     return out;
 }
@@ -218,7 +230,10 @@ static void test_rewrite(void)
     out = rewrite(&in, rx_ids, tx_ids, NULL);
     expect(&out, 0xbede, "\x10\x7f\xc3wxyz\xd2\x0a\x0b\x0c\0", 12);
     out = rewrite(&in, rx_ids, tx_ids, "audio0");
-    expect(&out, 0xbede, "\x95" "audio0\x10\x7f\xc3wxyz\xd2\x0a\x0b\x0c\0\0", 20);
+    expect(&out, 0xbede,
+           "\x95"
+           "audio0\x10\x7f\xc3wxyz\xd2\x0a\x0b\x0c\0\0",
+           20);
     out = rewrite(&in, NULL, tx_ids, "v");
     expect(&out, 0xbede, "\x90v\0\0", 4);
     out = rewrite(&in, rx_ids, NULL, "v");
@@ -226,8 +241,12 @@ static void test_rewrite(void)
     CHECK(!(out.bytes[0] & 0x10));
     out = rewrite(&in, rx_ids, tx_ids, "");
     expect(&out, 0xbede, "\x10\x7f\xc3wxyz\xd2\x0a\x0b\x0c\0", 12);
-    out = rewrite(&in, rx_ids, tx_ids, "0123456789abcdef"); /* a label that fills its field has no zero */
-    expect(&out, 0xbede, "\x9f" "0123456789abcdef\x10\x7f\xc3wxyz\xd2\x0a\x0b\x0c", 28);
+    out = rewrite(&in, rx_ids, tx_ids,
+                  "0123456789abcdef"); /* a label that fills its field has no zero */
+    expect(&out, 0xbede,
+           "\x9f"
+           "0123456789abcdef\x10\x7f\xc3wxyz\xd2\x0a\x0b\x0c",
+           28);
 
     memcpy(wide, tx_ids, sizeof wide);
     wide[VC_EXT_AUDIO_LEVEL] = 15; /* not an id in one-byte form */

@@ -46,10 +46,12 @@ static int bpf(int cmd, union bpf_attr *attr)
     return (int)syscall(SYS_bpf, cmd, attr, sizeof *attr);
 }
 
-/* return bpf_redirect_map(&xsks, ctx->rx_queue_index + base, XDP_PASS), base by ingress interface */
+/* return bpf_redirect_map(&xsks, base of the interface + rx_queue_index, XDP_PASS) */
 static void load_program(void)
 {
-    union bpf_attr map = { .map_type = BPF_MAP_TYPE_XSKMAP, .key_size = 4, .value_size = 4, .max_entries = 64 };
+    union bpf_attr map = {
+        .map_type = BPF_MAP_TYPE_XSKMAP, .key_size = 4, .value_size = 4, .max_entries = 64
+    };
     struct bpf_insn code[16];
     uint32_t n = 0;
 
@@ -57,10 +59,12 @@ static void load_program(void)
     if (map_fd < 0)
         die("XSKMAP");
     /* r2 = ingress_ifindex & 15, r2 *= 4, r2 += rx_queue_index */
-    code[n++] = (struct bpf_insn){ BPF_LDX | BPF_MEM | BPF_W, 2, 1, offsetof(struct xdp_md, ingress_ifindex), 0 };
+    code[n++] = (struct bpf_insn){ BPF_LDX | BPF_MEM | BPF_W, 2, 1,
+                                    offsetof(struct xdp_md, ingress_ifindex), 0 };
     code[n++] = (struct bpf_insn){ BPF_ALU64 | BPF_AND | BPF_K, 2, 0, 0, 15 };
     code[n++] = (struct bpf_insn){ BPF_ALU64 | BPF_LSH | BPF_K, 2, 0, 0, 2 };
-    code[n++] = (struct bpf_insn){ BPF_LDX | BPF_MEM | BPF_W, 3, 1, offsetof(struct xdp_md, rx_queue_index), 0 };
+    code[n++] = (struct bpf_insn){ BPF_LDX | BPF_MEM | BPF_W, 3, 1,
+                                    offsetof(struct xdp_md, rx_queue_index), 0 };
     code[n++] = (struct bpf_insn){ BPF_ALU64 | BPF_ADD | BPF_X, 2, 3, 0, 0 };
     code[n++] = (struct bpf_insn){ BPF_LD | BPF_DW | BPF_IMM, 1, BPF_PSEUDO_MAP_FD, 0, map_fd };
     code[n++] = (struct bpf_insn){ 0 };
@@ -82,8 +86,10 @@ static void attach(void)
 {
     for (uint32_t i = 0; i < setup.interface_cnt; i++) {
         uint32_t ifindex = if_nametoindex(setup.interfaces[i].name);
-        union bpf_attr link = { .link_create = { .prog_fd = (uint32_t)prog_fd, .target_ifindex = ifindex,
-                                                 .attach_type = BPF_XDP, .flags = XDP_FLAGS_DRV_MODE } };
+        union bpf_attr link = { .link_create = { .prog_fd = (uint32_t)prog_fd,
+                                                 .target_ifindex = ifindex,
+                                                 .attach_type = BPF_XDP,
+                                                 .flags = XDP_FLAGS_DRV_MODE } };
         close(links[i]);
         links[i] = bpf(BPF_LINK_CREATE, &link);
         if (links[i] < 0)
@@ -93,7 +99,8 @@ static void attach(void)
 
 static void read_mac(const char *text, uint8_t *mac)
 {
-    if (sscanf(text, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", mac, mac + 1, mac + 2, mac + 3, mac + 4, mac + 5) != 6)
+    if (sscanf(text, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", mac, mac + 1, mac + 2, mac + 3, mac + 4,
+               mac + 5) != 6)
         die(text);
 }
 
@@ -114,20 +121,23 @@ static void add_face(char *text)
     read_mac(part[2], face->peer_mac);
     face->vlan = atoi(part[3]);
     face->local4[10] = face->local4[11] = 0xff;
-    if (inet_pton(AF_INET, part[4], face->local4 + 12) != 1 || inet_pton(AF_INET6, part[5], face->local6) != 1)
+    if (inet_pton(AF_INET, part[4], face->local4 + 12) != 1 ||
+        inet_pton(AF_INET6, part[5], face->local6) != 1)
         die("address");
 }
 
 static uint32_t face_of(const struct vc_tuple *tuple)
 {
     for (uint32_t i = 0; i < setup.interface_cnt; i++)
-        if (!memcmp(tuple->local_ip, faces[i].local4, 16) || !memcmp(tuple->local_ip, faces[i].local6, 16))
+        if (!memcmp(tuple->local_ip, faces[i].local4, 16) ||
+            !memcmp(tuple->local_ip, faces[i].local6, 16))
             return i;
     return VC_NONE;
 }
 
 /* What the supervisor prebuilds: lengths and checksums 0. */
-static uint16_t header_for(const struct vc_tuple *tuple, const struct face *face, uint8_t *h, uint16_t *l3_off)
+static uint16_t header_for(const struct vc_tuple *tuple, const struct face *face, uint8_t *h,
+                           uint16_t *l3_off)
 {
     int v6 = memcmp(tuple->local_ip, face->local4, 16) != 0;
     uint8_t *p = h;
@@ -292,6 +302,6 @@ int main(int argc, char **argv)
         io->ops->housekeeping(io, clock_ns());
         wait_for_work();
     }
-    io->ops->delete(io);
+    io->ops->delete (io);
     return 0;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Frames: what vc_net_parse accepts lies inside the frame; completed as a header, it is accepted again. */
+/* Frames: what vc_net_parse accepts lies inside the frame; completed as a header, it is accepted
+   again. */
 #include "net.h"
 
 #include "base.h"

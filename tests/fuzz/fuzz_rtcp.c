@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* RTCP: any bytes give at most the items there is room for; what can be written again reads the same. */
+/* RTCP: any bytes give at most the items there is room for; what can be written again reads the
+   same. */
 #include "rtcp.h"
 
 #include "base.h"

@@ -9,8 +9,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t sz);
 
 static void rewrite(const uint8_t *pkt, const struct vc_rtp *rtp, const uint8_t *knobs)
 {
-    struct vc_rtp_identity as = { 0x11223344, 0x55667788, 0x99aa, 111, 0,
-                                  knobs, knobs + VC_EXT_COUNT, knobs + 2 * VC_EXT_COUNT };
+    struct vc_rtp_identity as = { 0x11223344,
+                                  0x55667788,
+                                  0x99aa,
+                                  111,
+                                  0,
+                                  knobs,
+                                  knobs + VC_EXT_COUNT,
+                                  knobs + 2 * VC_EXT_COUNT };
     uint8_t *dst = malloc(VC_RTP_HEADER_MAX);
     struct vc_rtp again;
     uint32_t hdr_sz = vc_rtp_write(dst, pkt, rtp, &as);
@@ -18,7 +24,8 @@ static void rewrite(const uint8_t *pkt, const struct vc_rtp *rtp, const uint8_t 
     VC_ASSERT(hdr_sz <= VC_RTP_HEADER_MAX && vc_rtp_parse(dst, hdr_sz, &again) == VC_RTP_OK);
     VC_ASSERT(again.header_sz == hdr_sz && again.ssrc == as.ssrc && again.seq == as.seq &&
               again.timestamp == as.timestamp && again.pt == as.pt);
-    VC_ASSERT(again.marker == rtp->marker && again.csrc_cnt == rtp->csrc_cnt && again.padding == rtp->padding);
+    VC_ASSERT(again.marker == rtp->marker && again.csrc_cnt == rtp->csrc_cnt &&
+              again.padding == rtp->padding);
     VC_ASSERT(!memcmp(dst + 12, pkt + 12, 4u * rtp->csrc_cnt));
     if (as.tx_ext[VC_EXT_MID] && as.mid[0]) {
         uint32_t sz = 0;

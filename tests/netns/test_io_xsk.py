@@ -92,6 +92,12 @@ class World:
 
     def address(self, face: Face) -> None:
         """Addresses and neighbours of the client's end; taking the link down clears some."""
+
+        def carries() -> bool:  # until then its queue throws everything away
+            link = ip("link", "show", face.name, netns=self.client)
+            return "qdisc noqueue" in link and "state UP" in link
+
+        wait_for(f"{face.name} is up", carries)
         for address, bits, peer in (
             (face.ip4(False), 24, face.ip4(True)),
             (face.ip6(False), 64, face.ip6(True)),
