@@ -112,7 +112,7 @@ int vc_control_recv(int fd, struct vc_held *held, const char **why)
     uint32_t cnt;
 
     do
-        sz = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC);
+        sz = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
     while (sz < 0 && errno == EINTR);
     if (sz <= 0)
         return 0;
@@ -164,7 +164,7 @@ static int send_message(int fd, uint16_t type, const struct iovec *body, uint32_
         memcpy(CMSG_DATA(c), fds, fd_cnt * sizeof(int));
     }
     do
-        sent = sendmsg(fd, &msg, MSG_NOSIGNAL);
+        sent = sendmsg(fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
     while (sent < 0 && errno == EINTR);
     return sent < 0 ? -1 : 0;
 }

@@ -37,7 +37,8 @@ int vc_control_accept(int listen_fd);
    it is malformed (*why then says how).  After SETUP, held is filled. */
 int vc_control_recv(int fd, struct vc_held *held, const char **why);
 
-/* All return 0 or -1 (the connection is then of no use).  held NULL: a STATE without set-up. */
+/* None of these waits for a peer that does not read.
+   All return 0 or -1 (the connection is then of no use).  held NULL: a STATE without set-up. */
 int vc_control_send_state(int fd, const struct vc_held *held);
 int vc_control_send_ready(int fd, const struct vc_ctl_ready *ready);
 int vc_control_send_error(int fd, const char *sentence);

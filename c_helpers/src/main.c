@@ -125,7 +125,8 @@ static int on_message(struct daemon *d)
     case VC_CTL_SETUP:
         return on_setup(d);
     case VC_CTL_GET:
-        if (vc_control_send_state(d->connection, d->running ? &d->held : NULL))
+        if (vc_control_send_state(d->connection, d->running ? &d->held : NULL) ||
+            (d->running && vc_control_send_ready(d->connection, &d->plane.ready)))
             drop_connection(d);
         return -1;
     case VC_CTL_SHUTDOWN:

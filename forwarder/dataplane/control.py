@@ -59,6 +59,15 @@ class Ready:
     zerocopy: tuple[bool, ...]
 
 
+@dataclass(frozen=True)
+class State:
+    """Set-up record and descriptors (now the caller's) of a living data plane."""
+
+    record: Any
+    fds: list[LabelledFd]
+    ready: Ready
+
+
 class Control:
     """A connection to a data plane."""
 
@@ -144,20 +153,23 @@ class Control:
             label.kind, label.a, label.b = int(item.kind), item.a, item.b
         body = bytes(ffi.buffer(record)) + bytes(ffi.buffer(labels))
         self._send(lib.VC_CTL_SETUP, body, [item.fd for item in fds])
-        kind, raw, _ = await self._receive(SETUP_TIMEOUT_S)
+        return await self._ready(SETUP_TIMEOUT_S, record.interface_cnt)
+
+    async def _ready(self, timeout: float, interfaces: int) -> Ready:
+        kind, raw, _ = await self._receive(timeout)
         if kind == lib.VC_CTL_ERROR:
             raise DataPlaneError(f"the data plane did not start: {raw.decode(errors='replace')}")
         if kind != lib.VC_CTL_READY or len(raw) != ffi.sizeof("struct vc_ctl_ready"):
-            raise DataPlaneError(f"the data plane answered its set-up by message {kind}")
+            raise DataPlaneError(f"the data plane answered by message {kind} instead of READY")
         ready = ffi.from_buffer("struct vc_ctl_ready *", raw)
         return Ready(
             epoch=int(ready.epoch),
             crypto=ffi.string(ready.crypto).decode(),
-            zerocopy=tuple(bool(ready.zerocopy[i]) for i in range(record.interface_cnt)),
+            zerocopy=tuple(bool(ready.zerocopy[i]) for i in range(interfaces)),
         )
 
-    async def state(self) -> tuple[Any, list[LabelledFd]]:
-        """The set-up record and descriptors of a living data plane; ([...], []): not set up."""
+    async def state(self) -> State | None:
+        """What a living data plane holds; None: it was not set up yet."""
         self._send(lib.VC_CTL_GET)
         kind, raw, fds = await self._receive(REPLY_TIMEOUT_S)
         size = ffi.sizeof("struct vc_ctl_setup")
@@ -174,7 +186,9 @@ class Control:
             LabelledFd(FdKind(label.kind), label.a, label.b, fd)
             for label, fd in zip(labels, fds, strict=True)
         ]
-        return record, items
+        if not items:
+            return None
+        return State(record, items, await self._ready(REPLY_TIMEOUT_S, record.interface_cnt))
 
     def shutdown(self) -> None:
         """Asks it to end; it does so within a second or two."""

@@ -181,22 +181,28 @@ class DataPlane:
             ) from None
 
     async def _adopt(self) -> bool:
+        """Takes a data plane over that is set up; False when there is none.
+
+        One that was not set up yet (systemd may start it before us) is left to _launch; one
+        that does not answer is ended.
+        """
         control = Control.connect(self.run_dir)
         if control is None:
             return False
         pid = control.peer_pid()
         try:
-            record, fds = await control.state()
-            if not fds:
-                raise DataPlaneLost("it was never set up")
-        except DataPlaneLost as error:  # hung, or an empty one: it holds nothing that we want
+            state = await control.state()
+        except DataPlaneLost as error:
             log.warning("data plane %d is of no use (%s): ending it", pid, error)
             control.close()
             self._attend(pid)
             await self._kill()
             return False
-        self._parts = assemble(record, fds)
-        self._control = control
+        if state is None:
+            control.close()
+            return False
+        self._parts = assemble(state.record, state.fds)
+        self._control, self.ready = control, state.ready
         self._attend(pid)
         return True
 
@@ -231,7 +237,12 @@ class DataPlane:
             segment.format(parts.record)
         for bell in (*parts.cmd_bells, *parts.evt_bells):
             drain(bell)
-        control = self._spawn()
+        waiting = Control.connect(self.run_dir)  # started by somebody else, not set up yet
+        if waiting is None:
+            control = self._spawn()
+        else:
+            control = waiting
+            self._attend(control.peer_pid())
         try:
             self.ready = await control.setup(parts.record, parts.labelled())
         except BaseException:

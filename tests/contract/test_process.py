@@ -216,6 +216,27 @@ async def test_no_packet_is_lost_while_there_is_no_supervisor(plane: DataPlane) 
         stream.close()
 
 
+async def test_one_that_waits_to_be_set_up_is_taken(plane: DataPlane) -> None:
+    """systemd may start the program before the supervisor."""
+    waiting = subprocess.Popen(  # noqa: ASYNC220
+        [find_real(), "--run-dir", plane.run_dir], start_new_session=True
+    )
+    try:
+        async with asyncio.timeout(20):
+            while Control.connect(plane.run_dir) is None:
+                await asyncio.sleep(0.01)
+        started = await plane.start(SETUP)
+        assert (started.adopted, started.pid) == (False, waiting.pid)
+        ready = plane.ready
+        await plane.close()
+        assert (await plane.start(SETUP)).adopted
+        assert plane.ready == ready is not None
+        await plane.shutdown()
+        assert await asyncio.to_thread(waiting.wait, 10) == 0
+    finally:
+        waiting.kill()
+
+
 async def test_two_supervisors_cannot_share_a_run_directory(plane: DataPlane) -> None:
     await plane.start(SETUP)
     other = DataPlane(plane.run_dir)
@@ -292,9 +313,7 @@ async def test_signals(tmp_path: Path) -> None:
 def _task_states(pid: int) -> list[dict[str, str]]:
     """/proc/PID/task/*/status of each thread."""
     files = Path(f"/proc/{pid}/task").glob("*/status")
-    return [
-        dict(line.split(":\t", 1) for line in file.read_text().splitlines()) for file in files
-    ]
+    return [dict(line.split(":\t", 1) for line in file.read_text().splitlines()) for file in files]
 
 
 async def test_privileges_are_gone(plane: DataPlane) -> None:

@@ -430,7 +430,8 @@ enum vc_ctl_type {
     VC_CTL_SETUP = 1, /* supervisor ->: vc_ctl_setup + labels + fds; once in a process's life */
     VC_CTL_READY,     /* -> supervisor: vc_ctl_ready (after SETUP) */
     VC_CTL_GET,       /* supervisor ->: no body */
-    VC_CTL_STATE,     /* -> supervisor: vc_ctl_setup + labels + fds as they were set up (fd_cnt 0: not set up) */
+    VC_CTL_STATE,     /* -> supervisor: vc_ctl_setup + labels + fds as they were set up, then READY again
+                         (fd_cnt 0: not set up, and no READY) */
     VC_CTL_SHUTDOWN,  /* supervisor ->: end now, exit status 0 */
     VC_CTL_ERROR,     /* -> supervisor: a sentence; set-up failed, the process ends with status 1 */
 };
