@@ -48,7 +48,9 @@ log = logging.getLogger(__name__)
 
 WATCHED_MAX = 65536
 RETRY_S = 1.0
-"""A watched next hop that does not answer is probed so often."""
+"""A watched next hop that does not answer is probed so often..."""
+GIVE_UP_S = 60.0
+"""...until nobody asked for its header for so long: clients that left are not searched for."""
 REFRESH_TURNS = 15
 """AF_XDP traffic does not tell the kernel that a neighbour lives: one that has gone stale is
 probed each REFRESH_TURNS times RETRY_S, so that its new MAC is learnt."""
@@ -76,6 +78,7 @@ class Mirror:
         self._addresses: set[Address] = set()
         self._neighbours: dict[NextHop, Neighbour] = {}
         self._watched: OrderedDict[NextHop, bytes | None] = OrderedDict()
+        self._asked: dict[NextHop, float] = {}
         self._told = self.generation
         self._telling = False
         self._turn = 0
@@ -155,8 +158,10 @@ class Mirror:
     def _watch(self, hop: NextHop, mac: bytes | None) -> None:
         self._watched[hop] = mac
         self._watched.move_to_end(hop)
+        self._asked[hop] = time.monotonic()
         if len(self._watched) > WATCHED_MAX:
-            self._watched.popitem(last=False)
+            oldest, _ = self._watched.popitem(last=False)
+            del self._asked[oldest]
 
     # ---- what the kernel tells --------------------------------------------------------------
 
@@ -232,15 +237,22 @@ class Mirror:
             if self.on_change is not None:
                 self.on_change(self.generation)
 
+    def _to_probe(self, now: float) -> list[NextHop]:
+        found = []
+        for hop, asked in self._asked.items():
+            neighbour = self._neighbours.get(hop)
+            if neighbour is None or neighbour.mac is None:
+                if now - asked < GIVE_UP_S:
+                    found.append(hop)
+            elif neighbour.state & NUD_STALE and self._turn == 0:
+                found.append(hop)
+        return found
+
     def _on_refresh(self) -> None:
         """Probes the watched next hops that are stale or do not answer, as the limits allow."""
         now = time.monotonic()
         self._turn = (self._turn + 1) % REFRESH_TURNS
-        for hop in self._watched:
-            neighbour = self._neighbours.get(hop)
-            silent = neighbour is None or neighbour.mac is None
-            stale = neighbour is not None and neighbour.state & NUD_STALE
-            if silent or (stale and self._turn == 0):
-                self._prober.probe(hop, now)
+        for hop in self._to_probe(now):
+            self._prober.probe(hop, now)
         if self._loop is not None:
             self._refresh = self._loop.call_later(RETRY_S, self._on_refresh)

@@ -148,6 +148,15 @@ async def test_a_route_through_a_gateway_and_its_change(watched: Watched) -> Non
     await watched.until(moved)
 
 
+async def test_a_gateway_by_its_link_local_address(watched: Watched) -> None:
+    lines = ip("-6", "-o", "addr", "show", "v0", "scope", "link", netns=watched.pair.far).split()
+    gateway = lines[lines.index("inet6") + 1].split("/")[0]
+    ip("-6", "route", "add", "2001:db8:9::/64", "via", gateway, "dev", "v0",
+       netns=watched.pair.near)  # fmt: skip
+    header = await watched.header(("fd77::1", "2001:db8:9::7", 4433, 5000))
+    assert header.header[:6] == mac(watched.pair.far)
+
+
 async def test_addresses_come_and_go(watched: Watched) -> None:
     assert watched.mirror.addresses("v0") == ["10.77.0.1", "fd77::1"]
     ip("addr", "add", "10.78.0.1/24", "dev", "v0", netns=watched.pair.near)

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import pytest
 
+from forwarder.net import mirror as mirrors
 from forwarder.net.header import build_header
 from forwarder.net.links import Link
-from forwarder.net.mirror import Mirror
-from forwarder.net.neighbours import PROBE_BURST, PROBE_HOST_S, Prober
+from forwarder.net.mirror import GIVE_UP_S, Mirror
+from forwarder.net.neighbours import (
+    NUD_REACHABLE,
+    NUD_STALE,
+    PROBE_BURST,
+    PROBE_HOST_S,
+    Neighbour,
+    Prober,
+)
 
 A, B = bytes.fromhex("020000000001"), bytes.fromhex("020000000002")
 
@@ -66,3 +74,28 @@ def test_probes_are_limited_for_each_host_and_in_all():
         assert sent == PROBE_BURST
     finally:
         prober.close()
+
+
+def test_who_is_probed_again():
+    """Silent ones until nobody asks any more, stale ones now and then, living ones never."""
+    mirror = Mirror()
+    silent, stale, alive = (1, "192.0.2.1"), (1, "192.0.2.2"), (1, "192.0.2.3")
+    mirror._neighbours = {
+        stale: Neighbour(stale, A, NUD_STALE),
+        alive: Neighbour(alive, A, NUD_REACHABLE),
+    }
+    mirror._asked = dict.fromkeys((silent, stale, alive), 100.0)
+    mirror._turn = 1
+    assert mirror._to_probe(100.5) == [silent]
+    assert mirror._to_probe(100.0 + GIVE_UP_S) == []
+    mirror._turn = 0
+    assert mirror._to_probe(100.0 + GIVE_UP_S) == [stale]
+
+
+def test_watched_next_hops_are_limited(monkeypatch):
+    monkeypatch.setattr(mirrors, "WATCHED_MAX", 3)
+    mirror = Mirror()
+    for i in range(5):
+        mirror._watch((1, f"192.0.2.{i}"), None)
+    assert [hop[1] for hop in mirror._watched] == ["192.0.2.2", "192.0.2.3", "192.0.2.4"]
+    assert mirror._asked.keys() == mirror._watched.keys()
