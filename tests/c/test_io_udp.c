@@ -409,7 +409,10 @@ static int full_buffer(void)
         system("ip link add vcud0 type veth peer name vcud1 && ip addr add 10.78.0.1/24 dev vcud0"
                " && ip link set vcud0 up && ip link set vcud1 up"
                " && ip neigh add 10.78.0.2 lladdr 02:00:00:00:00:02 dev vcud0"
-               " && tc qdisc add dev vcud0 root tbf rate 8kbit burst 1600 limit 1000000"),
+               " && tc qdisc add dev vcud0 root tbf rate 8kbit burst 1600 limit 1000000"
+               /* until the link carries, its queue throws everything away */
+               " && for i in $(seq 1000); do"
+               "  ip link show vcud0 | grep -q 'qdisc tbf.*state UP' && exit 0; done; exit 1"),
         0);
     local = open_end(AF_INET, "10.78.0.1", 0);
     memcpy(peer.tuple.remote_ip, "\0\0\0\0\0\0\0\0\0\0\xff\xff\x0a\x4e\x00\x02", 16);

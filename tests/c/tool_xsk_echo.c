@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* A loop over io_xsk for tests/netns/test_io_xsk.py: what comes in goes back to its sender.
 
-     tool_xsk_echo FRAMES IF,MAC,PEER_MAC,VLAN,LOCAL4,LOCAL6 [IF,...]
+     tool_xsk_echo FRAMES[b] IF,MAC,PEER_MAC,VLAN,LOCAL4,LOCAL6 [IF,...]
 
-   attaches a program that redirects every frame (native mode), prints "ready", then reads lines:
+   (b: busy polling) attaches a program that redirects every frame (native mode), prints "ready", then reads lines:
      counts      one JSON object with all counts of the backend
      send N      N datagrams to the last sender, through the last sender's interface
      attach      the program again, to interfaces that were made anew
@@ -284,6 +284,7 @@ int main(int argc, char **argv)
         die("usage");
     setup.worker_cnt = 1;
     setup.frames = (uint32_t)atoi(argv[1]);
+    setup.busy_poll = strchr(argv[1], 'b') != NULL;
     for (int i = 2; i < argc; i++)
         add_face(argv[i]);
     memset(links, 0xff, sizeof links);

@@ -108,9 +108,10 @@ class World:
             ip("neigh", "replace", peer, "lladdr", face.mac(True), "dev", face.name,
                netns=self.client)  # fmt: skip
 
-    def start(self) -> None:
+    def start(self, busy_poll: bool) -> None:
+        frames = f"{FRAMES}{'b' if busy_poll else ''}"
         self.tool = subprocess.Popen(
-            ["ip", "netns", "exec", self.node, str(TOOL), str(FRAMES)]
+            ["ip", "netns", "exec", self.node, str(TOOL), frames]
             + [face.argument() for face in self.faces],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -164,7 +165,7 @@ class World:
 
 
 @contextlib.contextmanager
-def world(faces: list[Face]) -> Iterator[World]:
+def world(faces: list[Face], busy_poll: bool = False) -> Iterator[World]:
     prefix = f"vcxsk{os.getpid()}"
     w = World(f"{prefix}c", f"{prefix}n", faces)
     made = []
@@ -175,7 +176,7 @@ def world(faces: list[Face]) -> Iterator[World]:
             ip("link", "set", "lo", "up", netns=netns)
         for face in faces:
             w.connect(face)
-        w.start()
+        w.start(busy_poll)
         yield w
         w.stop()
     finally:
@@ -216,9 +217,10 @@ def echo(w: World, face: Face, family: socket.AddressFamily, count: int) -> None
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
 
-def test_all_come_back() -> None:
+@pytest.mark.parametrize("busy_poll", [False, True])
+def test_all_come_back(busy_poll: bool) -> None:
     face = Face(0)
-    with world([face]) as w:
+    with world([face], busy_poll) as w:
         for family in FAMILIES:
             echo(w, face, family, 500)
         wait_for("sent", lambda: w.counts()["tx_sent"] == 1000)
