@@ -96,7 +96,7 @@ class Control:
                 v=wire.VERSION,
                 client=self._name,
                 resume=resume,
-                suites=[str(suite) for suite in self._suites],
+                suites=self._suites,
             )
         except BaseException:
             session.close()
@@ -154,7 +154,7 @@ class Control:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._requests[number] = future
         try:
-            self._session.send(message.model_dump(mode="json", exclude_none=True))
+            self._session.send(message)
             done, _ = await asyncio.wait(
                 (future, self._session.ended),
                 timeout=timeout_s,

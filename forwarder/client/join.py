@@ -31,6 +31,7 @@ from forwarder.rtp.suites import Suite
 from forwarder.signaling import messages as wire
 
 REPORT_S = 1.0
+REQUEST_TRACKS = 256  # tracks that one subscribe may name
 EARLY_MAX = 1024  # packets kept of SSRCs that no subscription has named yet
 
 
@@ -184,7 +185,7 @@ class Client:
 
     async def publish(self, tracks: list[LocalTrack]) -> None:
         """Tells the node what will be sent; afterwards `track.send(client.media, ...)` sends."""
-        offers = [track.offer.model_dump(mode="json") for track in tracks]
+        offers = [track.offer for track in tracks]
         answer = await self.control.request(wire.Publish, tracks=offers)
         ids = {entry.label: entry.track_id for entry in answer.tracks}
         for track in tracks:
@@ -204,9 +205,12 @@ class Client:
         return tracks
 
     async def _subscribe(self, track_ids: Iterable[str], auto: bool) -> list[RemoteTrack]:
-        answer = await self.control.request(wire.Subscribe, track_ids=list(track_ids), auto=auto)
-        given = [self._subscribed(info) for info in answer.subscriptions]
-        for track_id in set(track_ids) - {track.info.track_id for track in given}:
+        wanted, given = list(track_ids), []
+        for at in range(0, max(1, len(wanted)), REQUEST_TRACKS):
+            some = wanted[at : at + REQUEST_TRACKS]
+            answer = await self.control.request(wire.Subscribe, track_ids=some, auto=auto)
+            given += [self._subscribed(info) for info in answer.subscriptions]
+        for track_id in set(wanted) - {track.info.track_id for track in given}:
             self.room_tracks.pop(track_id, None)  # gone meanwhile, or our own
         return given
 

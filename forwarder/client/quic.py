@@ -31,9 +31,10 @@ from aioquic.quic.events import (
 )
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from pydantic import BaseModel
 
 from forwarder.errors import VcfwdError
-from forwarder.signaling.messages import MESSAGE_MAX
+from forwarder.signaling.framing import SERVER_MESSAGE_MAX, FrameDecoder, Oversize, encode
 
 IDLE_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 5.0
@@ -97,26 +98,6 @@ def hash_of(pem: bytes) -> bytes:
     return hashlib.sha256(certificate.public_bytes(Encoding.DER)).digest()
 
 
-class Framer:
-    """Length-prefixed messages out of a byte stream; ValueError for one that is too long."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-
-    def push(self, data: bytes) -> list[bytes]:
-        self._buffer += data
-        messages = []
-        while len(self._buffer) >= 4:
-            size = int.from_bytes(self._buffer[:4], "big")
-            if size > MESSAGE_MAX:
-                raise ValueError(f"a message of {size} bytes is over {MESSAGE_MAX}")
-            if len(self._buffer) < 4 + size:
-                break
-            messages.append(bytes(self._buffer[4 : 4 + size]))
-            del self._buffer[: 4 + size]
-        return messages
-
-
 class _Protocol(QuicConnectionProtocol):
     """Feeds HTTP/3, and reads the control stream beside it: aioquic's client would take the
     node's bytes on a stream that the client opened for HTTP frames."""
@@ -126,7 +107,7 @@ class _Protocol(QuicConnectionProtocol):
         loop = asyncio.get_running_loop()
         self._cert_hash = cert_hash
         self._h3: H3Connection | None = None
-        self._framer = Framer()
+        self._frames = FrameDecoder(SERVER_MESSAGE_MAX)
         self._status = 0
         self._body = b""
         self.session_id: int | None = None
@@ -206,14 +187,13 @@ class _Protocol(QuicConnectionProtocol):
 
     def _control(self, event: StreamDataReceived) -> None:
         self.last_heard = time.monotonic()
-        try:
-            for message in self._framer.push(event.data):
-                if self.on_message is not None:
-                    self.on_message(message)
-        except ValueError as error:
-            self.end(str(error))
-            self.close()
-            return
+        for frame in self._frames.feed(event.data):
+            if isinstance(frame, Oversize):
+                self.end(f"the node sent a message of {frame.length} bytes")
+                self.close()
+                return
+            if self.on_message is not None:
+                self.on_message(frame)
         if event.end_stream:
             self.end("the node ended the control stream")
 
@@ -249,7 +229,7 @@ class _Protocol(QuicConnectionProtocol):
 
     def send_control(self, data: bytes) -> None:
         assert self.control_id is not None
-        self._quic.send_stream_data(self.control_id, len(data).to_bytes(4, "big") + data)
+        self._quic.send_stream_data(self.control_id, data)
         self.transmit()
 
     def send_ping(self, uid: int) -> None:
@@ -319,10 +299,10 @@ class Session:
             raise SessionRefused(status, _reason(status, body))
         protocol.open_control()
 
-    def send(self, message: dict[str, Any]) -> None:
+    def send(self, message: BaseModel) -> None:
         """Queues one message.  Nothing after the end."""
         if not self.ended.done():
-            self._protocol.send_control(json.dumps(message, separators=(",", ":")).encode())
+            self._protocol.send_control(encode(message))
 
     def ping(self) -> None:
         """Its answer moves `silence_s` back."""

@@ -77,6 +77,9 @@ class Demo:
             node, pub, sub, gates = self._stage(made)
             made.push_async_callback(node.clean_up)
             self._actors = cast(options, node, pub, sub, gates, clip)
+            for actor in self._actors:
+                if actor.png is not None:
+                    actor.png.unlink(missing_ok=True)  # of an earlier run
             made.push_async_callback(self._end_children)
             return await self._call(node, pub, sub, gates)
 

@@ -57,7 +57,7 @@ class Show:
 
     def table(self, report: dict[str, Any], faults: list[str], out: str) -> None:
         """Subscribers, then the stages in one line each."""
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         table.add_column("joined")
         columns = {
             "join ms": "join_ms",
@@ -70,7 +70,7 @@ class Show:
             "audio": "audio_frames_decoded",
         }
         for title in columns:
-            table.add_column(title, justify="right")
+            table.add_column(title, justify="right", no_wrap=True)
         for entry in report["subscribers"]:
             table.add_row(entry["joined"], *(str(entry[key]) for key in columns.values()))
         self.console.print(table)
