@@ -6,7 +6,6 @@ open the node's Unix socket (mode 0600), which the command line uses.  /v1/healt
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import logging
 from collections.abc import Callable, Sequence
@@ -24,14 +23,14 @@ from forwarder import __version__
 from forwarder.errors import CodedError, ErrorCode, Refused, TokenError
 from forwarder.ids import RoomId
 from forwarder.rooms.roles import Role
-from forwarder.signaling.asgi_h3 import AsgiApp, AsgiMessage, AsgiReceive, AsgiSend
+from forwarder.signaling.asgi_h3 import AsgiApp, AsgiReceive, AsgiSend
 from forwarder.signaling.backend import Backend, RoomDetail, RoomInfo
+from forwarder.signaling.bounds import bounded, problem
 from forwarder.signaling.framing import excerpt
 from forwarder.signaling.tokens import NAME_MAX, TTL_DEFAULT_S, TTL_MAX_S, Tokens
 
 logger = logging.getLogger(__name__)
 
-BODY_MAX: Final = 64 * 1024  # bytes of a request body
 LIMIT_MAX: Final = 100_000  # participants that a room may be asked to hold
 LOCAL_ADMIN: Final = "vcfwd.admin"  # key of the ASGI scope, set by `local_admin` only
 PUBLIC: Final = frozenset({"/v1/health", "/v1/openapi.json"})
@@ -263,7 +262,7 @@ def build(
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["authorization", "content-type"],
         )
-    return body_limit(app)
+    return bounded(app)
 
 
 def openapi(app: FastAPI) -> dict[str, Any]:
@@ -291,14 +290,9 @@ async def _openapi(request: Request) -> Response:
     return JSONResponse(openapi(request.app))
 
 
-def _problem(status: int, code: ErrorCode, message: str) -> JSONResponse:
-    headers = {"www-authenticate": "Bearer"} if status == 401 else None
-    return JSONResponse({"code": code.value, "message": message}, status, headers=headers)
-
-
 async def _coded(_: Request, exc: Exception) -> Response:
     assert isinstance(exc, CodedError)
-    return _problem(exc.status, exc.code, str(exc))
+    return problem(exc.code, str(exc), status=exc.status)
 
 
 async def _invalid(_: Request, exc: Exception) -> Response:
@@ -309,21 +303,21 @@ async def _invalid(_: Request, exc: Exception) -> Response:
     ]
     unknown = all(error["type"] == "extra_forbidden" for error in exc.errors())
     code = ErrorCode.UNKNOWN_FIELD if unknown else ErrorCode.BAD_MESSAGE
-    return _problem(400, code, "; ".join(faults))
+    return problem(code, "; ".join(faults))
 
 
 async def _http(_: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
     sentences = {404: "there is nothing at this path", 405: "this path does not take this method"}
     sentence = sentences.get(exc.status_code, "the request cannot be read")
-    response = _problem(exc.status_code, ErrorCode.BAD_MESSAGE, sentence)
+    response = problem(ErrorCode.BAD_MESSAGE, sentence, status=exc.status_code)
     response.headers.update(exc.headers or {})
     return response
 
 
 async def _internal(_: Request, exc: Exception) -> Response:
     # Starlette logs the traceback where the server is; the caller learns nothing of our insides.
-    return _problem(500, ErrorCode.INTERNAL, "the node failed; it is in its log")
+    return problem(ErrorCode.INTERNAL, "the node failed; it is in its log")
 
 
 def local_admin(app: AsgiApp) -> AsgiApp:
@@ -333,39 +327,3 @@ def local_admin(app: AsgiApp) -> AsgiApp:
         await app({**scope, LOCAL_ADMIN: True}, receive, send)
 
     return admin
-
-
-class _TooLarge(Exception):
-    pass
-
-
-def body_limit(app: AsgiApp, limit: int = BODY_MAX) -> AsgiApp:
-    """Answers 413 to a body longer than `limit`, without holding it."""
-
-    async def limited(scope: Any, receive: AsgiReceive, send: AsgiSend) -> None:
-        received = 0
-        too_large = started = False
-
-        async def counted() -> AsgiMessage:
-            nonlocal received, too_large
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > limit:
-                too_large = True
-                raise _TooLarge
-            return message
-
-        async def watched(message: AsgiMessage) -> None:
-            nonlocal started
-            # What the application makes of a body that it could not read is not the answer.
-            if started or not too_large:
-                started = True
-                await send(message)
-
-        with contextlib.suppress(_TooLarge):
-            await app(scope, counted, watched)
-        if too_large and not started:
-            response = _problem(413, ErrorCode.TOO_LARGE, f"a body has at most {limit} bytes")
-            await response(scope, receive, send)
-
-    return limited

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 BODY_MAX: Final = 64 * 1024  # bytes of a request body
 REQUESTS_MAX: Final = 16  # requests at work on one connection
-REQUEST_TIMEOUT_S: Final = 10.0  # seconds from headers to the end of the response
+REQUEST_TIMEOUT_S: Final = 15.0  # seconds from headers to the end; our API has its own, shorter
 
 AsgiMessage = MutableMapping[str, Any]
 AsgiReceive = Callable[[], Awaitable[AsgiMessage]]

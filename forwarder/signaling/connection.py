@@ -264,8 +264,8 @@ class Connection:
             case quic_events.ProtocolNegotiated():
                 self._h3 = Http3(self.quic, enable_webtransport=True)
                 self._requests = Requests(self, self._h3, self._server.app, self._server.counters)
-            case quic_events.StreamReset(stream_id=stream_id):
-                self._stream_reset(stream_id)
+            case quic_events.StreamReset() | quic_events.StopSendingReceived():
+                self._stream_aborted(event.stream_id)
         if self._h3 is not None:
             for h3_event in self._h3.handle_event(event):
                 self._h3_event(h3_event)
@@ -291,7 +291,7 @@ class Connection:
             case h3.DatagramReceived():
                 self._server.counters.add("quic_datagram_ignored")
 
-    def _stream_reset(self, stream_id: int) -> None:
+    def _stream_aborted(self, stream_id: int) -> None:
         if self._requests is not None:
             self._requests.cancel(stream_id)
         session_stream = stream_id in (self._connect_stream, self._control_stream)

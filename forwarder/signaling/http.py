@@ -20,6 +20,7 @@ import uvicorn
 from forwarder.errors import HostError
 from forwarder.signaling.api import local_admin
 from forwarder.signaling.asgi_h3 import AsgiApp
+from forwarder.signaling.bounds import PatientProtocol
 from forwarder.signaling.certs import Certificate
 
 CONNECTIONS_MAX: Final = 512  # on each listener; beyond, 503
@@ -98,7 +99,7 @@ class HttpServer:
         config = uvicorn.Config(
             app,
             loop="none",
-            http="h11",
+            http=PatientProtocol,
             ws="none",
             lifespan="off",
             log_config=None,

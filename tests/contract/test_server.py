@@ -227,7 +227,9 @@ async def test_a_client_that_goes_while_it_joins(tmp_path: Path) -> None:
         assert w.backend.log == [f"lost {pid}"]
 
 
-@pytest.mark.parametrize("how", ["control stream", "connect stream", "reset", "half a message"])
+@pytest.mark.parametrize(
+    "how", ["control stream", "connect stream", "reset", "stop", "half a message"]
+)
 async def test_ends_of_a_session(tmp_path: Path, how: str) -> None:
     async with world(tmp_path) as w, w.session(w.token()) as client:
         pid = await joined(w, client)
@@ -239,6 +241,8 @@ async def test_ends_of_a_session(tmp_path: Path, how: str) -> None:
                 client.h3.send_data(client.connect_stream, b"", end_stream=True)
             case "reset":
                 client._quic.reset_stream(client.control, 0)
+            case "stop":
+                client._quic.stop_stream(client.control, 0)
             case "half a message":
                 client._quic.send_stream_data(client.control, b"\0\0\0\x09{", end_stream=True)
         client.transmit()
