@@ -107,7 +107,7 @@ def assemble(record: Any, fds: Iterable[LabelledFd]) -> Parts:
         )
         for i, local in enumerate(setup.locals)
     ]
-    return Parts(
+    parts = Parts(
         setup,
         record,
         Memory(take((FdKind.INDEX_STORE, 0, 0))),
@@ -118,6 +118,12 @@ def assemble(record: Any, fds: Iterable[LabelledFd]) -> Parts:
         by.pop((FdKind.XSKS_MAP, 0, 0), None),
         list(by.values()),
     )
+    for segment in parts.segments:
+        why = segment.check(record)
+        if why is not None:
+            parts.close()
+            raise DataPlaneError(f"the data plane that runs cannot be adopted: {why}; end it")
+    return parts
 
 
 def drain(bell: int) -> None:

@@ -216,6 +216,22 @@ async def test_no_packet_is_lost_while_there_is_no_supervisor(plane: DataPlane) 
         stream.close()
 
 
+async def test_a_data_plane_of_another_layout_is_not_adopted(plane: DataPlane) -> None:
+    await plane.start(SETUP)
+    header, pid = plane.segments[0]._header, plane.pid
+    good = header.layout_hash
+    fd = os.dup(plane.segments[0].memory.fd)
+    await plane.close()
+    offset = 8  # of layout_hash
+    os.pwrite(fd, bytes(8), offset)
+    with pytest.raises(DataPlaneError, match="layout hash"):
+        await plane.start(SETUP)
+    await plane.close()
+    os.pwrite(fd, good.to_bytes(8, "little"), offset)
+    os.close(fd)
+    assert (await plane.start(SETUP)).pid == pid
+
+
 async def test_one_that_waits_to_be_set_up_is_taken(plane: DataPlane) -> None:
     """systemd may start the program before the supervisor."""
     waiting = subprocess.Popen(  # noqa: ASYNC220
