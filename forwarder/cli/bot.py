@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 from urllib.parse import quote
@@ -15,6 +16,14 @@ from forwarder.cli.admin import Admin, RunDir, errors_told
 if TYPE_CHECKING:
     from forwarder.client.bot import BotOptions
     from forwarder.rtp.suites import Suite
+
+
+def _need_codecs() -> None:
+    """An appliance may come without them."""
+    for module in ("av", "pylibsrtp"):
+        if find_spec(module) is None:
+            _fail(f"{module} is not installed: install the extra `client` of vcfwd")
+
 
 app = typer.Typer(
     help="Publish a file, or receive a room, on any node.",
@@ -91,6 +100,7 @@ def publish(
 
     Example: vcfwd bot publish clip.mp4 --room demo --seconds 30
     """
+    _need_codecs()
     from forwarder.client.bot import BotOptions
     from forwarder.client.subscribe import DecodeMode
 
@@ -152,6 +162,7 @@ def subscribe(
 
     Example: vcfwd bot subscribe --room demo --seconds 10 --png first.png
     """
+    _need_codecs()
     from forwarder.client.bot import BotOptions
     from forwarder.client.subscribe import DecodeMode
 

@@ -99,8 +99,6 @@ class Bot:
         else:
             self._join.set()
             self._start.set()
-        if options.publish or (options.subscribe and options.decode is not DecodeMode.NONE):
-            import av  # noqa: F401  (its import takes longer than a join)
         options.emit({"event": "ready"})
         try:
             await self._first(self._join)
@@ -309,7 +307,7 @@ class Bot:
             "socket_drops": drops,
             "srtp_failures": dict(client.media.srtp.failures) if client.media.srtp else {},
             "malformed": client.media.malformed,
-            "unknown_ssrc": client.unknown_ssrc,
+            "unknown_ssrc": client.inbox.unknown_ssrc,
             "resumed": client.resumed,
             "rejoined": client.rejoined,
             "sessions_lost": client.control.lost,

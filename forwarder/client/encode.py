@@ -145,12 +145,10 @@ class VideoEncoder:
         return h264.packetise(annexb)
 
 
-class Sound:
-    """An endless iterator over Opus packets of 20 ms."""
+class SoundEncoder:
+    """Opus packets of 20 ms out of frames of 20 ms (`encode`), or of any frames (`push`)."""
 
-    def __init__(self, path: str, loop_s: float, bitrate: int) -> None:
-        self._path = path
-        self._loop_frames = max(1, int(loop_s * AUDIO_CLOCK_HZ) // AUDIO_FRAME)
+    def __init__(self, bitrate: int) -> None:
         context = av.CodecContext.create("libopus", "w")
         context.sample_rate = AUDIO_CLOCK_HZ
         context.layout = "stereo"
@@ -163,19 +161,46 @@ class Sound:
         }
         context.open()
         self._context = context
+        self._resampler = new_resampler()
         self._pts = 0
+
+    def encode(self, frame: av.AudioFrame) -> list[bytes]:
+        """`frame` has AUDIO_FRAME samples at AUDIO_CLOCK_HZ, stereo, s16."""
+        frame.pts = self._pts
+        frame.time_base = fractions.Fraction(1, AUDIO_CLOCK_HZ)
+        self._pts += AUDIO_FRAME
+        return [bytes(packet) for packet in self._context.encode(frame)]
+
+    def push(self, frame: av.AudioFrame) -> list[bytes]:
+        """Any format, rate and length; what does not fill a packet waits for the next call."""
+        return [
+            packet
+            for piece in self._resampler.resample(frame)
+            if piece.samples == AUDIO_FRAME
+            for packet in self.encode(piece)
+        ]
+
+
+def new_resampler() -> AudioResampler:
+    """To what Opus takes."""
+    return AudioResampler("s16", "stereo", AUDIO_CLOCK_HZ, frame_size=AUDIO_FRAME)
+
+
+class Sound:
+    """The sound of a file without end, as Opus packets of 20 ms."""
+
+    def __init__(self, path: str, loop_s: float, bitrate: int) -> None:
+        self._path = path
+        self._loop_frames = max(1, int(loop_s * AUDIO_CLOCK_HZ) // AUDIO_FRAME)
+        self._encoder = SoundEncoder(bitrate)
         self._frames = self._decode()
 
     def next_packet(self) -> bytes:
         """The encoder may want a first frame before it gives a packet."""
         while True:
-            frame = next(self._frames)
-            frame.pts = self._pts
-            frame.time_base = fractions.Fraction(1, AUDIO_CLOCK_HZ)
-            self._pts += AUDIO_FRAME
-            packets = self._context.encode(frame)
+            packets = self._encoder.encode(next(self._frames))
             if packets:
-                return bytes(packets[0])
+                return packets[0]
 
     def _decode(self) -> Iterator[av.AudioFrame]:
         while True:
@@ -189,7 +214,7 @@ class Sound:
                 raise NoMedia(f"{self._path} has less than 20 ms of sound")
 
     def _once(self) -> Iterator[av.AudioFrame]:
-        resampler = AudioResampler("s16", "stereo", AUDIO_CLOCK_HZ, frame_size=AUDIO_FRAME)
+        resampler = new_resampler()
         with _open(self._path) as container:
             if not container.streams.audio:
                 raise NoMedia(f"{self._path} has no sound")

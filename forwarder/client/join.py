@@ -23,16 +23,18 @@ from pydantic import BaseModel
 from forwarder.client import rtcp, rtp
 from forwarder.client.control import ClientError, Control
 from forwarder.client.decode import Decoded, Decoder
+from forwarder.client.frames import FramePublisher
+from forwarder.client.inbox import Inbox
 from forwarder.client.media import Media
 from forwarder.client.publish import FilePublisher, LocalTrack
 from forwarder.client.quic import SessionLost, Target, parse_hash
 from forwarder.client.subscribe import DecodeMode, RemoteTrack
+from forwarder.rtp.codecs import Codec
 from forwarder.rtp.suites import Suite
 from forwarder.signaling import messages as wire
 
 REPORT_S = 1.0
 REQUEST_TRACKS = 256  # tracks that one subscribe may name
-EARLY_MAX = 1024  # packets kept of SSRCs that no subscription has named yet
 
 
 class Client:
@@ -68,19 +70,18 @@ class Client:
         digest = parse_hash(cert_hash) if isinstance(cert_hash, str) else cert_hash
         self._target = Target(url, digest, ca_file, insecure, bind_address)
         self._mode = decode
-        self.on_packet, self.on_sent = on_packet, on_sent
-        self.on_message, self.on_frame = on_message, on_frame
+        self.on_sent, self.on_message, self.on_frame = on_sent, on_message, on_frame
         self._rng = random.Random(seed)
         self._rtcp_ssrc = self._rng.randrange(1, 1 << 32)
         self._closing = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._decoder = Decoder(self._decoded)
-        self._by_ssrc: dict[int, RemoteTrack] = {}
-        self._early: list[tuple[rtp.RtpPacket, int]] = []
+        self.inbox = Inbox(self._new_track, on_packet)
         self._auto = False
         self._publishers: list[FilePublisher] = []
-        self.media = Media(on_rtp=self._rtp, on_rtcp=self._rtcp, bind_address=bind_address)
+        self._framers: list[FramePublisher] = []
+        self.media = Media(on_rtp=self.inbox.packet, on_rtcp=self._rtcp, bind_address=bind_address)
         self.control = Control(
             self._target,
             token,
@@ -90,7 +91,7 @@ class Client:
             on_back=self._welcome_back,
         )
         self.welcome: wire.Welcome | None = None
-        self.tracks: dict[str, RemoteTrack] = {}  # received, by track id
+        self.tracks = self.inbox.tracks  # received, by track id
         self.room_tracks: dict[str, wire.TrackInfo] = {}  # of the others, known to be published
         self.local_tracks: dict[int, LocalTrack] = {}  # sent, by SSRC
         self.live = asyncio.Event()
@@ -98,7 +99,6 @@ class Client:
         self.joined_at = 0.0  # monotonic: keys
         self.resumed = 0
         self.rejoined = 0
-        self.unknown_ssrc = 0
 
     # ---- life -------------------------------------------------------------------------------
 
@@ -123,6 +123,8 @@ class Client:
         self._closing = True
         for publisher in self._publishers:
             publisher.stop()
+        for framer in self._framers:
+            framer.close()
         await self.control.leave()
         for task in list(self._tasks):
             task.cancel()
@@ -183,6 +185,40 @@ class Client:
         publisher.task = self._spawn(run())
         return publisher
 
+    async def publish_frames(
+        self,
+        codec: Codec,
+        *,
+        label: str,
+        size: tuple[int, int] = (1280, 720),
+        fps: int = 30,
+        bitrate: int | None = None,
+    ) -> FramePublisher:
+        """Publishes one track of frames that the caller makes and gives to `send()`; returns
+        once the leg is live."""
+        publisher = FramePublisher(
+            codec,
+            self.media,
+            self._rng,
+            label=label,
+            size=size,
+            fps=fps,
+            bitrate=bitrate or (64_000 if codec is Codec.OPUS else 2_500_000),
+            on_sent=self.on_sent,
+        )
+        self._framers.append(publisher)
+        await self.publish([publisher.track])
+        await self.live.wait()
+        return publisher
+
+    async def unpublish(self, tracks: Iterable[LocalTrack]) -> None:
+        """Takes tracks back; stop sending on them first."""
+        ended = list(tracks)
+        ids = [track.track_id for track in ended]
+        await self.control.request(wire.Unpublish, track_ids=ids)
+        for track in ended:
+            self.local_tracks.pop(track.ssrc, None)
+
     async def publish(self, tracks: list[LocalTrack]) -> None:
         """Tells the node what will be sent; afterwards `track.send(client.media, ...)` sends."""
         offers = [track.offer for track in tracks]
@@ -209,14 +245,14 @@ class Client:
         for at in range(0, max(1, len(wanted)), REQUEST_TRACKS):
             some = wanted[at : at + REQUEST_TRACKS]
             answer = await self.control.request(wire.Subscribe, track_ids=some, auto=auto)
-            given += [self._subscribed(info) for info in answer.subscriptions]
+            given += [self.inbox.subscribed(info) for info in answer.subscriptions]
         for track_id in set(wanted) - {track.info.track_id for track in given}:
             self.room_tracks.pop(track_id, None)  # gone meanwhile, or our own
         return given
 
     async def unsubscribe(self, track_ids: Iterable[str]) -> None:
         answer = await self.control.request(wire.Unsubscribe, track_ids=list(track_ids))
-        self._unsubscribed(answer.track_ids)
+        self.inbox.unsubscribed(answer.track_ids)
 
     async def request_keyframe(self, track: RemoteTrack) -> None:
         """By the control stream; `send_pli` is the quicker way."""
@@ -266,9 +302,9 @@ class Client:
     def _message(self, message: BaseModel) -> None:
         if isinstance(message, wire.Subscribed):
             for info in message.subscriptions:
-                self._subscribed(info)
+                self.inbox.subscribed(info)
         elif isinstance(message, wire.Unsubscribed):
-            self._unsubscribed(message.track_ids)
+            self.inbox.unsubscribed(message.track_ids)
         elif isinstance(message, wire.TrackPublished):
             if self.welcome is None or message.track.participant_id != self.welcome.participant_id:
                 self.room_tracks[message.track.id] = message.track
@@ -282,39 +318,10 @@ class Client:
         if self.on_message is not None:
             self.on_message(message)
 
-    def _subscribed(self, info: wire.SubscriptionInfo) -> RemoteTrack:
-        track = self.tracks.get(info.track_id)
-        if track is None:
-            track = RemoteTrack(info, self._decoder, self._mode, self.send_pli)
-            self.tracks[info.track_id] = track
-        else:
-            self._by_ssrc.pop(track.info.ssrc, None)
-            track.renew(info)
-        self._by_ssrc[info.ssrc] = track
-        early, self._early = self._early, []
-        for packet, arrival_ns in early:
-            self._rtp(packet, arrival_ns)
-        return track
-
-    def _unsubscribed(self, track_ids: list[str]) -> None:
-        for track_id in track_ids:
-            track = self.tracks.get(track_id)
-            if track is not None:
-                self._by_ssrc.pop(track.info.ssrc, None)
+    def _new_track(self, info: wire.SubscriptionInfo) -> RemoteTrack:
+        return RemoteTrack(info, self._decoder, self._mode, self.send_pli)
 
     # ---- media ------------------------------------------------------------------------------
-
-    def _rtp(self, packet: rtp.RtpPacket, arrival_ns: int) -> None:
-        track = self._by_ssrc.get(packet.ssrc)
-        if track is None:
-            if len(self._early) < EARLY_MAX:
-                self._early.append((packet, arrival_ns))
-            else:
-                self.unknown_ssrc += 1
-            return
-        if self.on_packet is not None:
-            self.on_packet(track, packet, arrival_ns)
-        track.receive(packet, arrival_ns)
 
     def _rtcp(self, items: list[rtcp.Item], arrival_ns: int) -> None:
         for item in items:
@@ -323,7 +330,7 @@ class Client:
                 if local is not None:
                     local.want_keyframe()
             elif isinstance(item, rtcp.SenderReport):
-                remote = self._by_ssrc.get(item.ssrc)
+                remote = self.inbox.by_ssrc.get(item.ssrc)
                 if remote is not None:
                     remote.statistics.sender_report(item, arrival_ns)
 
@@ -355,7 +362,7 @@ class Client:
             now_ns = time.monotonic_ns()
             blocks = [
                 block
-                for track in self._by_ssrc.values()
+                for track in self.inbox.by_ssrc.values()
                 if (block := track.statistics.block(track.info.ssrc, now_ns)) is not None
             ]
             for start in range(0, len(blocks), rtcp.BLOCKS_MAX):

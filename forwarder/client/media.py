@@ -102,6 +102,12 @@ class Media:
             self._checker = asyncio.get_running_loop().create_task(self._check())
         return same
 
+    def stop_reading(self) -> None:
+        """From now on what comes is left to the kernel, which drops it: for receivers of a load.
+        Checks go on, so the node keeps sending; sending from here ends CONSENT_S later."""
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket.fileno())
+
     def stop(self) -> None:
         """Stops receiving; can be called again."""
         if self._checker is not None:

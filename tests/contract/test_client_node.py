@@ -128,6 +128,37 @@ async def test_packets_and_sender_reports_can_be_iterated(node: Node) -> None:
                 await asyncio.sleep(0.05)
 
 
+async def test_frames_that_the_caller_makes_are_decoded_at_the_other_end(node: Node) -> None:
+    import av
+    import numpy as np
+
+    async with client(node, "painter") as here, client(node, "viewer", Role.PASSIVE) as there:
+        video = await here.publish_frames(Codec.H264, label="v", size=(160, 90), bitrate=200_000)
+        audio = await here.publish_frames(Codec.OPUS, label="a")
+        shown, heard = await there.subscribe([video.track.track_id, audio.track.track_id])
+        async with asyncio.timeout(PATIENCE_S):
+            await there.live.wait()
+        red = np.zeros((90, 160, 3), dtype=np.uint8)
+        red[:, :, 0] = 255
+        tone = (np.sin(np.arange(4410) / 9) * 9000).astype(np.int16).reshape(1, -1)
+        pictures = shown.frames()
+        seen = asyncio.ensure_future(anext(pictures))
+        async with asyncio.timeout(PATIENCE_S):
+            while not seen.done() or heard.decoded.frames < 3:
+                await video.send(av.VideoFrame.from_ndarray(red, format="rgb24"))
+                sound = av.AudioFrame.from_ndarray(tone, format="s16", layout="mono")
+                sound.rate = 44100
+                await audio.send(sound)
+                await asyncio.sleep(0.03)
+        picture = seen.result().to_ndarray(format="rgb24")
+        assert picture.shape == (90, 160, 3)
+        assert abs(picture.mean(axis=(0, 1)) - (255, 0, 0)).max() < 20
+        with pytest.raises(ValueError, match="AudioFrame"):
+            await video.send(sound)
+        await here.unpublish([video.track])
+        await until(lambda: video.track.track_id not in there.room_tracks)
+
+
 async def test_a_lost_session_resumes_on_the_same_leg_while_media_goes_on(node: Node) -> None:
     got: list[bytes] = []
 
