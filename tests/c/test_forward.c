@@ -164,13 +164,26 @@ static void test_burst_with_forged(void)
     world_fini(&world);
 }
 
+void test_forward_libsrtp(uint32_t suite, unsigned *good, unsigned *bad);
+
+void test_forward_sweep(unsigned *good, unsigned *bad);
+
 int main(void)
 {
+    unsigned good = 0, bad = 0;
+
     for (uint32_t i = 0; i < 2; i++) {
         test_fan_out(1, suites[i]);
         test_fan_out(2, suites[i]);
         test_refused(suites[i]);
+        test_forward_libsrtp(suites[i], &good, &bad);
     }
     test_burst_with_forged();
+    CHECK_EQ(bad, 0);
+    CHECK_EQ(good, 2 * 2 * (500 + 1)); /* two suites, two receivers, packets and a report */
+    good = 0;
+    test_forward_sweep(&good, &bad);
+    CHECK_EQ(bad, 0);
+    CHECK(good > 8 * 5 * 2 * 200);
     return check_report();
 }

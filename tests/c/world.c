@@ -23,9 +23,9 @@ void world_init(struct world *world, uint32_t workers)
         .rtcp_interval_ms = 1000,
     };
     world->now_ns = WORLD_NS;
+    world->packets = 2048;
     world->crypto = vc_crypto_new(VC_CRYPTO_AUTO);
-    world->got = calloc(WORLD_GOT, sizeof *world->got);
-    VC_ASSERT(world->crypto && world->got);
+    VC_ASSERT(world->crypto);
 }
 
 static void open_node(struct world *world)
@@ -41,7 +41,7 @@ static void open_node(struct world *world)
         VC_ASSERT(!vc_shm_check(world->shm[w], sz, &world->setup, w));
         config.shm[w] = world->shm[w];
         config.evt_bell[w] = config.wake_bell[w] = -1;
-        world->io[w] = vc_io_mem_new(2048);
+        world->io[w] = vc_io_mem_new(world->packets);
         VC_ASSERT(world->io[w]);
     }
     world->node = vc_node_new(&config, &why);
@@ -172,6 +172,9 @@ static void party_got(struct world *world, uint32_t leg, const struct vc_io_mem_
 
 void world_take(struct world *world)
 {
+    if (!world->got)
+        world->got = calloc(WORLD_GOT, sizeof *world->got);
+    VC_ASSERT(world->got);
     for (uint32_t w = 0; w < world->setup.worker_cnt; w++) {
         const struct vc_io_mem_packet *packet;
 

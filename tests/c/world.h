@@ -41,6 +41,7 @@ struct world {
     struct world_got *got;
     uint32_t got_cnt, bad_cnt; /* bad: what left and could not be opened */
     uint32_t audits;
+    uint32_t packets; /* that io_mem holds in each direction; a power of two */
     uint64_t now_ns, commands;
     struct vc_event events[64]; /* the last ones, APPLIED left out */
     uint32_t event_cnt;
