@@ -32,6 +32,7 @@ from forwarder.dataplane.process import DataPlane
 from forwarder.dataplane.setup import Interface, Local
 from forwarder.dataplane.steering import FiveTuple, Flow, Rates, Steering, ensure_bpffs
 from forwarder.dataplane.tally import imbalance
+from forwarder.errors import DataPlaneError
 
 pytestmark = pytest.mark.root
 
@@ -74,10 +75,11 @@ class Node:
     async def begin(self, stream: Stream) -> None:
         """Puts the stream's table and flows in place; waits until its headers are there."""
         self.stream = stream
-        for leg, sock in ((1, stream.sender), (2, stream.receiver)):
+        far = self.plane.setup.workers - 1
+        for leg, worker, sock in ((1, 0, stream.sender), (2, far, stream.receiver)):
             t = stream.tuple5(sock)
             five = FiveTuple(t.remote_ip, t.remote_port, t.local_ip, t.local_port)
-            self.steering.set_flow(five, Flow(leg, 0))
+            self.steering.set_flow(five, Flow(leg, worker))
         await self.client.apply(stream.commands())
         async with asyncio.timeout(20):
             while len(self.headers()) < 2:
@@ -108,10 +110,11 @@ def _bpffs():
         path.rmdir()
 
 
-@pytest_asyncio.fixture
-async def node(tmp_path: Path) -> AsyncIterator[Node]:
+@contextlib.asynccontextmanager
+async def running(tmp_path: Path, workers: int, queues: int) -> AsyncIterator[Node]:
+    """A node with so many workers on an interface with so many queues."""
     find_real()
-    with _bpffs() as pins, veth_pair("vcfprc") as pair, entered(pair.near):
+    with _bpffs() as pins, veth_pair("vcfprc", queues) as pair, entered(pair.near):
         for netns in (pair.near, pair.far):
             _offloads_off(netns)
         steering = Steering.load(pins / "case", Rates())
@@ -126,6 +129,7 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
             SETUP,
             locals=tuple(Local(address, PORT) for address, _ in ADDRESSES),
             interfaces=(Interface("v0", attached.ifindex, 0),),
+            workers=workers,
         )
         try:
             await plane.start(setup, xsks_map=steering.xsks_fd)
@@ -138,11 +142,17 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
             steering.unload()
 
 
+@pytest_asyncio.fixture
+async def node(tmp_path: Path) -> AsyncIterator[Node]:
+    async with running(tmp_path, workers=1, queues=1) as made:
+        yield made
+
+
 @contextlib.asynccontextmanager
 async def streaming(node: Node, version: int) -> AsyncIterator[Stream]:
     near, far = ADDRESSES[0 if version == 4 else 1]
     with entered(node.pair.far):
-        stream = Stream(PORT, node_ip=near, client_ip=far)
+        stream = Stream(PORT, workers=node.plane.setup.workers, node_ip=near, client_ip=far)
     try:
         await node.begin(stream)
         await stream.send(100)
@@ -164,6 +174,37 @@ async def test_media_never_crosses_a_socket(node: Node, version: int) -> None:
         assert counters["tx_socket"] == 0
         assert counters["transmitted"] == 300
         assert imbalance(counters) is None
+
+
+async def test_two_workers_on_two_queues(tmp_path: Path) -> None:
+    """The kernel chooses the queue: what lands on another worker's is handed to the holder."""
+    async with running(tmp_path, 2, 2) as node, streaming(node, 4) as stream:
+        await stream.send(200)
+        await stream.until_received(299)
+        assert stream.numbers() == list(range(300))
+        counters = node.plane.counters()
+        assert counters["rx_xsk"] >= 300
+        assert counters["rx_socket"] == 0
+        assert imbalance(counters) is None
+
+
+async def test_more_workers_than_queues_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataPlaneError, match="queue"):
+        async with running(tmp_path, 2, 1):
+            pass
+
+
+async def test_only_what_a_rebind_needs_stays(node: Node) -> None:
+    """See c_helpers/src/privilege.h: CAP_NET_ADMIN, CAP_NET_RAW, CAP_IPC_LOCK, CAP_BPF."""
+    status = _status(node.plane.pid)
+    kept = {bit for bit in range(64) if int(status["CapEff"], 16) >> bit & 1}
+    assert kept == {12, 13, 14, 39}
+    assert status["NoNewPrivs"] == "1"
+
+
+def _status(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return dict(line.split(":\t", 1) for line in lines)
 
 
 @pytest.mark.parametrize("harm", [signal.SIGKILL, signal.SIGSTOP])
