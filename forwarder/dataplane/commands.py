@@ -3,7 +3,8 @@
 Law: commands are pushed in the order in which they are given; one that relies on another that
 is not answered yet, on another worker, waits for it (placement.py).  What is in flight never
 exceeds a ring, so no ring overflows by commands.  Each command comes to one Outcome; when the
-process is lost, whatever is in flight raises DataPlaneLost and the table is empty.
+process is lost, whatever is in flight raises DataPlaneLost and the table is empty.  Each such
+loss is followed by the DataPlane's `on_restarted`, upon which the owner replays the table.
 """
 
 from __future__ import annotations

@@ -46,8 +46,8 @@ class Pair:
 
 
 @contextlib.contextmanager
-def veth_pair(prefix: str) -> Iterator[Pair]:
-    """Two namespaces joined by a veth pair, gone afterwards."""
+def veth_pair(prefix: str, queues: int = 1) -> Iterator[Pair]:
+    """Two namespaces joined by a veth pair with so many queues each way, gone afterwards."""
     name = f"{prefix}{os.getpid()}-{next(_numbers)}"
     pair = Pair(f"{name}n", f"{name}f")
     made = []
@@ -56,8 +56,9 @@ def veth_pair(prefix: str) -> Iterator[Pair]:
             ip("netns", "add", netns)
             made.append(netns)
             ip("link", "set", "lo", "up", netns=netns)
-        ip("link", "add", "v0", "type", "veth", "peer", "name", "v0", "netns", pair.far,
-           netns=pair.near)  # fmt: skip
+        many = ("numrxqueues", str(queues), "numtxqueues", str(queues))
+        ip("link", "add", "v0", *many, "type", "veth", "peer", "name", "v0", *many,
+           "netns", pair.far, netns=pair.near)  # fmt: skip
         for last, netns in enumerate((pair.near, pair.far), 1):
             ip("addr", "add", f"10.77.0.{last}/24", "dev", "v0", netns=netns)
             ip("addr", "add", f"fd77::{last}/64", "dev", "v0", "nodad", netns=netns)

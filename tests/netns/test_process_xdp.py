@@ -32,7 +32,7 @@ from forwarder.dataplane.process import DataPlane
 from forwarder.dataplane.setup import Interface, Local
 from forwarder.dataplane.steering import FiveTuple, Flow, Rates, Steering, ensure_bpffs
 from forwarder.dataplane.tally import imbalance
-from forwarder.errors import DataPlaneError
+from forwarder.errors import DataPlaneError, DataPlaneLost
 
 pytestmark = pytest.mark.root
 
@@ -58,7 +58,9 @@ class Node:
             await self.changed.wait()
             self.changed.clear()
             if self.stream is not None:
-                await self.client.apply([*self.stream.commands(), *self.headers()])
+                # Lost under way: on_restarted follows, and then all is applied again.
+                with contextlib.suppress(DataPlaneLost):
+                    await self.client.apply([*self.stream.commands(), *self.headers()])
 
     def headers(self) -> list[Command]:
         assert self.stream is not None
