@@ -34,6 +34,8 @@ static const char *audit_leg(const struct vc_worker *w, const struct vc_leg *leg
     }
     if (linked != queued)
         return "a queued route is not in its leg's queue";
+    if (linked && !leg->sendable)
+        return "a leg that cannot be sent to has work";
     if (routes != leg->route_cnt)
         return "a leg's count of routes is wrong";
     return linked && w->departures.place[leg->id] == VC_NONE ? "a leg with work is not scheduled" :

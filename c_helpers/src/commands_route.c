@@ -131,6 +131,7 @@ static int restore(struct vc_worker *w, struct vc_route *route, const struct vc_
     }
     vc_numbering_restore(&route->numbering, store->highest, store->offset);
     route->ts_offset = store->ts_offset;
+    route->stream = 0; /* that of a source whose indices go on */
     return 1;
 }
 

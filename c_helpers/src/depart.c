@@ -269,6 +269,7 @@ static int depart_leg(struct vc_worker *w, struct vc_leg *leg)
 
     if (queue < 0)
         return 0;
+    VC_ASSERT(leg->sendable);
     if (queue != VC_QUEUE_AUDIO && leg->due_ns > w->now_ns) {
         reschedule(w, leg);
         return 0;

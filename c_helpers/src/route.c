@@ -219,7 +219,6 @@ static void begin_restored(struct vc_worker *w, struct vc_route *route)
            !vc_history_read(&source->history, from - 1, &head) &&
            w->now_ns - head.arrival_ns < w->node->queue_limit_ns)
         from--;
-    route->stream = 0;
     set_gate(route, 1);
     if (from < feed->cursor) {
         rewind_feed(w, feed, from);
@@ -237,7 +236,7 @@ static void next_found(struct vc_worker *w, struct vc_route *route)
 
 void vc_route_begin(struct vc_worker *w, struct vc_route *route, uint32_t which, int restored)
 {
-    if (which == 0 && restored) {
+    if (which == 0 && restored && w->node->legs[route->leg].sendable) {
         begin_restored(w, route);
     } else if (which == 0) {
         begin_current(w, route);

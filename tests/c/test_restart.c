@@ -173,8 +173,45 @@ static void test_new_keys(void)
     world_fini(&world);
 }
 
+/* After a restart the address may come last: the numbers go on when it is there. */
+static void test_restart_without_address(void)
+{
+    struct vc_command hidden;
+
+    world_init(&world, 1);
+    world_start(&world);
+    set_table();
+    for (uint64_t i = 1; i < 6; i++) {
+        send(i, 0xa0, 0);
+        send(i, 0xb0, i == 1);
+    }
+    world_restart(&world);
+    world_leg(&world, 0, 0, VC_SRTP_AEAD_AES_128_GCM);
+    hidden = world_leg_command(&world, 1, VC_SRTP_AEAD_AES_128_GCM);
+    hidden.u.leg_set.nominated = VC_NONE;
+    CHECK_EQ(world_command(&world, 0, hidden), VC_STATUS_OK);
+    world_source(&world, 0, 0, 0xa0, 0);
+    world_source(&world, 1, 0, 0xb0, 1);
+    send(6, 0xa0, 0);
+    send(6, 0xb0, 0);
+    world_route(&world, 1, 1, 0, 0x101, 0);
+    world_route(&world, 2, 1, 1, 0x102, 1);
+    send(7, 0xa0, 0);
+    send(7, 0xb0, 0);
+    hidden.u.leg_set.nominated = 0;
+    CHECK_EQ(world_command(&world, 0, hidden), VC_STATUS_OK);
+    send(8, 0xa0, 0);
+    send(8, 0xb0, 1);
+    no_index_twice();
+    CHECK_EQ(world_last(&world, 1, 0x101)->timestamp, 8 * 960 + 12345);
+    CHECK_EQ(world_last(&world, 1, 0x102)->timestamp, 8 * 960 + 12345);
+    CHECK_EQ(world_last(&world, 1, 0x101)->index, 105);
+    world_fini(&world);
+}
+
 int main(void)
 {
+    test_restart_without_address();
     test_restart();
     test_index_used();
     test_other_source();

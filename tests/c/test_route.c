@@ -343,8 +343,44 @@ static void test_binding(void)
     world_fini(&world);
 }
 
+/* Drops that need a moment of their own: late before the start, removed while queued, no keys. */
+static void test_other_drops(void)
+{
+    struct vc_command rate = { .type = VC_CMD_LEG_RATE,
+                               .u.leg_rate = { .leg = 1, .rate_bps = 80000 } };
+    struct vc_command remove = { .type = VC_CMD_ROUTE_REMOVE, .u.id.id = 1 };
+    struct world_rtp rtp = { .index = 1, .ssrc = 1, .payload_sz = 10, .pt = 1 };
+    uint64_t queued;
+
+    open_call(1);
+    world_route(&world, 1, 1, 1, 0x101, 1);
+    CHECK_EQ(world_command(&world, 0, rate), VC_STATUS_OK);
+    send_video(10, 0xb0, 1);
+    send_video(8, 0xb0, 0);
+    world_pass(&world, 150 * WORLD_MS);
+    world_step(&world);
+    CHECK_EQ(world_counters(&world, 0)->copy_drops[VC_COPY_DROP_NUMBERING], 1);
+    for (uint64_t i = 11; i < 20; i++)
+        send_video(i, 0xb0, 0);
+    queued = world_counters(&world, 0)->queued;
+    CHECK(queued >= 7);
+    CHECK_EQ(world_command(&world, 0, remove), VC_STATUS_OK);
+    CHECK_EQ(world_counters(&world, 0)->copy_drops[VC_COPY_DROP_REMOVED], queued);
+    CHECK_EQ(world_counters(&world, 0)->queued, 0);
+    world_leg(&world, 5, 0, VC_SRTP_NONE);
+    world_put(&world, 0, 5, "\x80\x01\x00\x01", 4);
+    world_step(&world);
+    CHECK_EQ(world_counters(&world, 0)->drops[VC_DROP_LEG_NO_KEYS], 1);
+    world_leg(&world, 5, 0, VC_SRTP_AEAD_AES_128_GCM); /* keys for the same id: now it has them */
+    world_send(&world, 5, &rtp);
+    world_step(&world);
+    CHECK_EQ(world_counters(&world, 0)->drops[VC_DROP_UNKNOWN_SSRC], 1);
+    world_fini(&world);
+}
+
 int main(void)
 {
+    test_other_drops();
     test_gate(1);
     test_gate(2);
     test_throttle();
