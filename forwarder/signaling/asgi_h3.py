@@ -70,6 +70,8 @@ class Requests:
         request.body_received(b"", event.stream_ended)
         self._requests[stream_id] = request
         request.task = asyncio.get_running_loop().create_task(self._run(request, self._app))
+        # Not at the end of the task: one that is cancelled before its first step has none.
+        request.task.add_done_callback(lambda _: self._requests.pop(stream_id, None))
 
     def data_received(self, event: DataReceived) -> None:
         request = self._requests.get(event.stream_id)
@@ -113,7 +115,6 @@ class Requests:
         finally:
             if request.too_large:
                 self._failed(request, ErrorCode.TOO_LARGE, f"a body has at most {BODY_MAX} bytes")
-            del self._requests[request.stream_id]
             if not request.ended:
                 quic, stream_id = self._connection.quic, request.stream_id
                 self._connection.guarded(

@@ -24,13 +24,16 @@ from forwarder.errors import CodedError, ErrorCode, Refused, TokenError
 from forwarder.signaling.asgi_h3 import Requests
 from forwarder.signaling.backend import Address
 from forwarder.signaling.h3 import (
+    JOIN_PATH,
     Headers,
     Http3,
+    NoSuchPath,
     close_capsule,
     header,
     path_validated,
     problem,
     stream_backlog,
+    stream_writable,
 )
 from forwarder.signaling.hub import OpenSession
 from forwarder.signaling.tokens import Claims
@@ -38,7 +41,6 @@ from forwarder.signaling.tokens import Claims
 if TYPE_CHECKING:
     from forwarder.signaling.server import QuicServer
 
-JOIN_PATH: Final = "/v1/join"
 HANDSHAKE_TIMEOUT_S: Final = 10.0  # seconds from the first packet
 NO_WORK_TIMEOUT_S: Final = 60.0  # seconds without a session and without a request
 LINGER_S: Final = 1.0  # seconds for the last bytes of a session to arrive
@@ -46,17 +48,6 @@ EXTRA_STREAMS_MAX: Final = 16  # streams beside the control stream; then the con
 EARLY_MAX: Final = 64 * 1024  # bytes of a control stream that overtook its CONNECT
 
 NetworkAddress = tuple[Any, ...]  # as the socket gives it: (ip, port) or (ip, port, flow, scope)
-
-
-class NoSuchPath(Refused):
-    """404."""
-
-    def __init__(self) -> None:
-        super().__init__(ErrorCode.BAD_MESSAGE, f"WebTransport sessions are at {JOIN_PATH}")
-
-    @property
-    def status(self) -> int:
-        return 404
 
 
 class Connection:
@@ -68,6 +59,7 @@ class Connection:
         self.quic = quic
         self.address = address
         self.closed = False
+        self._closing = False
         self.validated = False
         self._h3: Http3 | None = None
         self._requests: Requests | None = None
@@ -108,12 +100,12 @@ class Connection:
         if self._session_ended or self.closed:
             return
         self._session_ended = True
-        control, connect, h3_connection = self._control_stream, self._connect_stream, self._h3
+        control, connect, http = self._control_stream, self._connect_stream, self._h3
         if control is not None:
             self.guarded(lambda: self.quic.send_stream_data(control, b"", end_stream=True))
-        if connect is not None and h3_connection is not None:
+        if connect is not None and http is not None:
             capsule = close_capsule(0, reason)
-            self.guarded(lambda: h3_connection.send_data(connect, capsule, end_stream=True))
+            self.guarded(lambda: http.send_data(connect, capsule, end_stream=True))
         self._loop.call_later(LINGER_S, self._close_if_idle)
 
     # ---- what the server calls --------------------------------------------------------------
@@ -125,6 +117,7 @@ class Connection:
 
     def close(self, code: int = H3Error.H3_NO_ERROR, reason: str = "") -> None:
         """Closes the connection; the peer is told within this loop step."""
+        self._closing = True
         self.guarded(lambda: self.quic.close(error_code=code, reason_phrase=reason))
 
     def abandon(self) -> None:
@@ -137,6 +130,8 @@ class Connection:
 
     def sweep(self, now: float, join_timeout_s: float) -> None:
         """Ends what has been waiting for too long."""
+        if self._closing:
+            return
         if not self.validated and now - self._opened_at > HANDSHAKE_TIMEOUT_S:
             self._server.counters.add("quic_handshake_timeout")
             self.close(reason="handshake timeout")
@@ -268,13 +263,16 @@ class Connection:
                 self._stream_aborted(event.stream_id)
         if self._h3 is not None:
             for h3_event in self._h3.handle_event(event):
-                self._h3_event(h3_event)
+                if not self.closed:
+                    self._h3_event(h3_event)
 
     def _h3_event(self, event: h3.H3Event) -> None:
         assert self._requests is not None
         match event:
             case h3.HeadersReceived() if event.stream_id == self._connect_stream:
                 pass  # trailers of a CONNECT mean nothing
+            case h3.HeadersReceived() if not stream_writable(self.quic, event.stream_id):
+                self._server.counters.add("h3_taken_back")
             case h3.HeadersReceived():
                 if header(event.headers, b":method") == b"CONNECT":
                     self._connect(event.stream_id, event.headers)

@@ -18,8 +18,9 @@ from forwarder.errors import ErrorCode, ProtocolError
 from forwarder.signaling import messages as m
 
 HEADER: Final = 4  # bytes of the length
-# A welcome lists everybody in the room, so what the node sends may be longer than what it takes.
-SERVER_MESSAGE_MAX: Final = 1024 * 1024  # bytes
+# A welcome lists everybody in the room (100 bytes each), so what the node sends may be longer than
+# what it takes.
+SERVER_MESSAGE_MAX: Final = 4 * 1024 * 1024  # bytes
 EXCERPT_MAX: Final = 64  # characters of a client's own words in a sentence sent back to it
 FAULTS_MAX: Final = 4  # faults named in one sentence
 

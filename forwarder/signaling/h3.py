@@ -17,8 +17,10 @@ from aioquic.h3.connection import H3_ALPN, H3Connection
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 
-from forwarder.errors import CodedError
+from forwarder.errors import CodedError, ErrorCode, Refused
 from forwarder.signaling.certs import Certificate
+
+JOIN_PATH: Final = "/v1/join"
 
 ENABLE_WEBTRANSPORT: Final = 0x2B603742  # draft 02: Chrome
 MAX_SESSIONS_DRAFT_07: Final = 0xC671706A
@@ -32,6 +34,17 @@ MAX_STREAM_DATA: Final = 80 * 1024  # bytes in flight on a stream: one message a
 MAX_DATA: Final = 160 * 1024  # bytes in flight on a connection: what a stranger can make us hold
 
 Headers = list[tuple[bytes, bytes]]
+
+
+class NoSuchPath(Refused):
+    """404."""
+
+    def __init__(self) -> None:
+        super().__init__(ErrorCode.BAD_MESSAGE, f"WebTransport sessions are at {JOIN_PATH}")
+
+    @property
+    def status(self) -> int:
+        return 404
 
 
 class Http3(H3Connection):
@@ -93,6 +106,12 @@ def stream_backlog(quic: QuicConnection, stream_id: int) -> int:
     if stream is None:
         return 0
     return int(stream.sender._buffer_stop - stream.sender._buffer_start)
+
+
+def stream_writable(quic: QuicConnection, stream_id: int) -> bool:
+    """Whether the peer still listens to the stream (it may have sent STOP_SENDING)."""
+    stream = quic._streams.get(stream_id)
+    return stream is not None and stream.sender._reset_error_code is None
 
 
 def path_validated(quic: QuicConnection) -> bool:

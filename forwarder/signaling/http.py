@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import socket
 import stat
@@ -58,6 +59,8 @@ class HttpServer:
         self._servers: list[_Server] = []
         self._tasks: list[asyncio.Task[None]] = []
         self.ports: tuple[int, ...] = ()
+        # uvicorn tells of each start and stop; the node tells of its own.
+        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
 
     async def start(self) -> None:
         """Listens; HostError if an address or the path cannot be taken."""

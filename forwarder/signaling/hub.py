@@ -16,13 +16,13 @@ from forwarder.errors import CodedError, ErrorCode, TokenError
 from forwarder.ids import ParticipantId
 from forwarder.signaling import messages as m
 from forwarder.signaling.backend import Address, Backend
-from forwarder.signaling.framing import ClientRequest
+from forwarder.signaling.framing import SERVER_MESSAGE_MAX, ClientRequest
 from forwarder.signaling.session import Counters, JoinSession, State
 from forwarder.signaling.tokens import Claims
 
 logger = logging.getLogger(__name__)
 
-BACKLOG_MAX: Final = 4 * 1024 * 1024  # bytes that a client has not taken yet; then it is closed
+BACKLOG_MAX: Final = SERVER_MESSAGE_MAX  # bytes that a client has not taken yet; then it is closed
 REPLACED: Final = "another session took this participant up again"
 
 
@@ -232,14 +232,14 @@ class OpenSession:
         else:
             raise TokenError("a session without a token can only resume; open one with ?token=")
         pid = ParticipantId(welcome.participant_id)
-        if self._machine.state is State.CLOSED:
+        self._machine.answer(request.id, welcome)
+        self._flush()
+        if self._over:
             # The client went away while it joined: as if it had gone a moment later.
             if self._hub.speaker(pid) is None:
                 backend.session_lost(pid)
             return
         self.participant_id = pid
-        self._machine.answer(request.id, welcome)
-        self._flush()
         self._hub.speak(pid, self)
         backend.session_opened(pid, self)
 

@@ -3,7 +3,8 @@
 On the control stream of the WebTransport session (the first bidirectional stream, opened by the
 client) each message is a 4-byte big-endian length and that many bytes of UTF-8 JSON: one object
 with `type`, and `id` on requests.  The answer to a request carries its id in `re`; a message
-without `re` was not asked for.  At most MESSAGE_MAX bytes a message.
+without `re` was not asked for.  At most MESSAGE_MAX bytes a message of a client; a node's may be
+longer (framing.SERVER_MESSAGE_MAX), for a welcome lists everybody in the room.
 
 The client speaks first: `join`.  Unknown types and fields are answered by `error` and the session
 goes on.  Binary values are base64 (standard alphabet, padded).

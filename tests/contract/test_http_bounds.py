@@ -114,6 +114,20 @@ async def test_http3_requests_end_with_their_stream_and_connection(tmp_path: Pat
         await until(lambda: app.cancelled == 2)
 
 
+async def test_http3_request_that_is_taken_back_at_once(tmp_path: Path) -> None:
+    """Request and STOP_SENDING in one packet: the task is cancelled before its first step."""
+    async with world(tmp_path, app=App()) as w, w.client() as client:
+        for _ in range(asgi_h3.REQUESTS_MAX + 1):
+            stream = client._quic.get_next_available_stream_id()
+            client.responses[stream] = (0, bytearray(), asyncio.Event())
+            headers = client._request_headers("GET", "/waits")
+            client.h3.send_headers(stream, headers, end_stream=True)
+            client._quic.stop_stream(stream, 0x10C)
+            client.transmit()
+            await client.ping()
+        assert (await client.request("GET", "/answers"))[0] == 200
+
+
 async def test_http3_time_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asgi_h3, "REQUEST_TIMEOUT_S", 0.01)
     async with world(tmp_path, app=App()) as w, w.client() as client:

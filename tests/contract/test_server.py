@@ -10,7 +10,7 @@ from typing import Any
 
 import jwt
 import pytest
-from signaling_world import PATIENCE_S, SECRET, Client, World, world
+from signaling_world import PATIENCE_S, SECRET, Client, Person, World, world
 
 from forwarder.clock import ManualClock
 from forwarder.errors import ErrorCode
@@ -18,6 +18,7 @@ from forwarder.ids import ParticipantId, RoomId
 from forwarder.rooms.roles import Role
 from forwarder.signaling import messages as m
 from forwarder.signaling.connection import EXTRA_STREAMS_MAX
+from forwarder.signaling.framing import encode
 from forwarder.signaling.session import ERRORS_MAX
 from forwarder.signaling.tokens import SigningKey, Tokens
 
@@ -180,6 +181,20 @@ async def test_a_call_between_two(tmp_path: Path) -> None:
         assert f"lost {welcome.participant_id}" not in w.backend.log
 
 
+async def test_a_welcome_to_a_full_house(tmp_path: Path) -> None:
+    """50 active and 1,000 passive are more than a client's own message may hold."""
+    async with world(tmp_path) as w:
+        room = w.backend.rooms["standup"]
+        for number in range(1050):
+            pid = ParticipantId(f"participant-{number:06}")
+            room.people[pid] = Person(pid, room.id, "n" * m.LABEL_MAX, Role.PASSIVE, "")
+        async with w.session(w.token()) as client:
+            welcome = await client.join()
+            assert len(welcome.participants) == 1050
+            assert len(encode(welcome)) > m.MESSAGE_MAX
+            assert isinstance(await client.ask(type="ping"), m.Pong)
+
+
 async def test_a_full_room(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         w.backend.rooms["standup"].max_active = 0
@@ -225,6 +240,17 @@ async def test_a_client_that_goes_while_it_joins(tmp_path: Path) -> None:
         await w.hub.wait_idle()
         (pid,) = w.backend.people
         assert w.backend.log == [f"lost {pid}"]
+
+
+async def test_a_connection_that_fails_under_the_welcome(tmp_path: Path) -> None:
+    async with world(tmp_path) as w, w.session(w.token()) as client:
+        (own,) = w.server._connections
+        own.send = lambda data: own.abandon()  # type: ignore[method-assign]
+        client.tell(type="join", v=1)
+        await until(lambda: w.backend.log)
+        (pid,) = w.backend.people
+        assert w.backend.log == [f"lost {pid}"]
+        assert (w.hub.sessions_open, w.hub._speakers) == (0, {})
 
 
 @pytest.mark.parametrize(

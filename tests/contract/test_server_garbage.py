@@ -135,6 +135,22 @@ async def test_bad_http3_ends_only_its_connection(tmp_path: Path) -> None:
         assert w.hub.counters.values.get("quic_internal", 0) == 0
 
 
+async def test_a_connect_that_is_taken_back_at_once(tmp_path: Path) -> None:
+    async with world(tmp_path) as w, w.client() as client:
+        stream = client._quic.get_next_available_stream_id()
+        client.responses[stream] = (0, bytearray(), asyncio.Event())
+        fields = client._request_headers("CONNECT", f"/v1/join?token={w.token()}")
+        client.h3.send_headers(stream, [*fields, (b":protocol", b"webtransport")])
+        client._quic.stop_stream(stream, 0x10C)
+        client.transmit()
+        await client.ping()
+        assert w.hub.sessions_open == 0
+        status, _ = await client.open_session(f"/v1/join?token={w.token()}")
+        assert status == 200
+        await client.join()
+        assert w.hub.counters.values.get("quic_internal", 0) == 0
+
+
 async def test_random_bytes_on_streams(tmp_path: Path) -> None:
     rng = random.Random(2)
     async with world(tmp_path) as w, w.session(w.token()) as good:
