@@ -25,6 +25,8 @@ REQUEST_TIMEOUT_S = 10.0
 PING_S = 1.0
 SILENCE_S = 2.5  # then the session is taken for lost
 RETRY_FIRST_S, RETRY_MAX_S = 0.1, 2.0
+# Reasons of a node to end a session that speak of the session and not of the participant.
+COME_BACK = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.INTERNAL, ErrorCode.LIMIT})
 
 _server_message: TypeAdapter[wire.ServerMessage] = TypeAdapter(wire.ServerMessage)
 
@@ -130,10 +132,11 @@ class Control:
                 else:
                     welcome = await self._open(self._token, None)
             except (SessionRefused, ClientError) as error:
-                unknown = isinstance(error, SessionRefused) and error.status in (401, 404)
-                if isinstance(error, ClientError):
-                    unknown = error.code is ErrorCode.RESUME_INVALID
-                resume = resume and not unknown
+                if not _may_pass(error):
+                    if not resume:
+                        self.closed_by_node = str(error)
+                        return
+                    resume = False
             except (SessionLost, TimeoutError, OSError):
                 pass
             else:
@@ -189,6 +192,13 @@ class Control:
             else:
                 future.set_result(message)
             return
-        if isinstance(message, wire.Closing):
+        if isinstance(message, wire.Closing) and message.code not in COME_BACK:
             self.closed_by_node = message.reason
         self._on_message(message)
+
+
+def _may_pass(error: SessionRefused | ClientError) -> bool:
+    """Whether the same question may be answered otherwise a little later."""
+    if isinstance(error, SessionRefused):
+        return error.status not in (401, 403, 404)
+    return error.code in COME_BACK

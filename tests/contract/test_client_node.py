@@ -183,6 +183,45 @@ async def test_a_lost_session_resumes_on_the_same_leg_while_media_goes_on(node: 
         await there.send_data("still here")  # requests work on the new session
 
 
+async def test_a_node_that_forgot_everything_is_joined_anew_with_new_keys(tmp_path: Path) -> None:
+    base = tmp_path / "node"
+    base.mkdir()
+    own = Node(Host("", "127.0.0.1"), base, ["127.0.0.1"], [], "udp", 1, free_port())
+    own.prepare()
+    got: list[bytes] = []
+    try:
+        await own.start()
+        await own.create_room(active=4)
+        async with (
+            client(own, "publisher") as here,
+            client(
+                own, "watcher", Role.PASSIVE, on_packet=lambda t, packet, ns: got.append(packet)
+            ) as there,
+        ):
+            track = opus_track()
+            await here.publish([track])
+            await there.subscribe(auto=True)
+            async with asyncio.timeout(PATIENCE_S):
+                await asyncio.gather(here.live.wait(), there.live.wait())
+            keys = [one.welcome.media.receive_key for one in (here, there) if one.welcome]
+            assert await own.stop() == 0
+            await own.start()
+            await until(lambda: here.rejoined == 1 and there.rejoined == 1)
+            async with asyncio.timeout(PATIENCE_S):
+                await asyncio.gather(here.live.wait(), there.live.wait())
+                while not got:
+                    await track.send(here.media, [b"again"], 0.02, None)
+                    await asyncio.sleep(0.02)
+            assert (here.resumed, there.resumed) == (0, 0)
+            assert keys != [one.welcome.media.receive_key for one in (here, there) if one.welcome]
+            # A room that is closed for good is no reason to come back for ever.
+            await own.request("DELETE", "/v1/rooms/demo")
+            await until(lambda: there.control.closed_by_node and here.control.closed_by_node)
+        assert await own.stop() == 0
+    finally:
+        await own.clean_up()
+
+
 async def test_a_key_frame_request_reaches_the_publisher(node: Node) -> None:
     async with client(node, "camera") as here, client(node, "viewer", Role.PASSIVE) as there:
         video = LocalTrack("video", Codec.H264, 102, 90_000, random.Random())
