@@ -13,7 +13,9 @@ import pytest
 from aioquic.buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
-from aioquic.quic.packet import pull_quic_header
+from aioquic.quic.packet import QuicPacketType, pull_quic_header
+from aioquic.quic.packet_builder import QuicPacketBuilder
+from aioquic.tls import Epoch
 from signaling_world import Client, World, world
 
 from forwarder.signaling import messages as m
@@ -133,6 +135,45 @@ async def test_bad_http3_ends_only_its_connection(tmp_path: Path) -> None:
                     await bad.gone.wait()
             await still_there(good)
         assert w.hub.counters.values.get("quic_internal", 0) == 0
+
+
+def sealed(client: Client, payload: bytes) -> bytes:
+    """A packet of the client's own keys around frames that no client would send."""
+    quic = client._quic
+    builder = QuicPacketBuilder(
+        host_cid=quic.host_cid,
+        is_client=True,
+        max_datagram_size=1200,
+        packet_number=quic._packet_number,
+        peer_cid=quic._peer_cid.cid,
+        version=quic._version,
+    )
+    builder.start_packet(QuicPacketType.ONE_RTT, quic._cryptos[Epoch.ONE_RTT])
+    builder.start_frame(payload[0] & 0x3F, capacity=len(payload)).push_bytes(payload[1:])
+    datagrams, _ = builder.flush()
+    quic._packet_number = builder.packet_number
+    return bytes(datagrams[0])
+
+
+async def test_sealed_garbage_ends_only_its_connection(tmp_path: Path) -> None:
+    """Random frames behind a good seal: what reaches the inside of aioquic."""
+    rng = random.Random(4)
+    async with world(tmp_path) as w, w.session(w.token()) as good:
+        await good.join()
+        refused = 0
+        for _ in range(20):
+            async with w.client() as bad:
+                port = bad._transport.get_extra_info("sockname")[1]
+                (own,) = [c for c in w.server._connections if c.remote[1] == port]
+                for _ in range(20):
+                    kind = rng.choice([*range(0x20), 0x30, 0x31, 0x3A])
+                    payload = bytes([kind]) + rng.randbytes(rng.choice([4, 8, 20, 60]))
+                    own.datagram_received(sealed(bad, payload), own.address)
+                refused += own.closed or own.quic._close_event is not None
+        await still_there(good)
+        # Whatever aioquic did not foresee is named here, and cost only its sender's connection.
+        assert w.hub.sessions_open == 1
+        assert refused > 10
 
 
 async def test_a_connect_that_is_taken_back_at_once(tmp_path: Path) -> None:
