@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from forwarder.dataplane.paths import Choice, InterfacePaths
 
 
 def doctor(
@@ -15,21 +18,29 @@ def doctor(
     json_: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Tells for each interface which data path it can use, and what stands in the way of each
-    better one.  Attaches to nothing and changes nothing.
+    better one.  Attaches to nothing and changes nothing.  Exit status 1: `vcfwd up` would refuse.
 
     Example: vcfwd doctor --json
     """
     from forwarder import config as configuration
     from forwarder.dataplane import paths
+    from forwarder.dataplane.steering import OBJECT_DIR, Rates, Steering
     from forwarder.errors import VcfwdError
 
     try:
         settings = configuration.load(config)
-        examined = [paths.examine(name) for name in paths.interfaces()]
-        choice = paths.choose(settings.network.path, settings.network.interfaces)
+        network = settings.network
+        # Of a node that runs here: its own program does not stand in its way.  Loads nothing.
+        prober = Steering(Path(network.bpf_pin_dir), Rates(), OBJECT_DIR).probe
+        examined = [paths.examine(name, prober) for name in paths.interfaces()]
     except VcfwdError as error:
         print(f"vcfwd doctor: {error}", file=sys.stderr)
         raise typer.Exit(1) from error
+    fault = ""
+    try:
+        choice = paths.choose(network.path, network.interfaces, prober)
+    except VcfwdError as error:  # `vcfwd up` would refuse: then the table is needed most
+        choice, fault = paths.Choice("none", str(error)), str(error)
     if json_:
         body: dict[str, Any] = {
             "interfaces": [
@@ -45,7 +56,14 @@ def doctor(
             "why": choice.why,
         }
         print(json.dumps(body))
-        return
+    else:
+        _show(examined, choice)
+    if fault:
+        print(f"vcfwd doctor: {fault}", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _show(examined: list[InterfacePaths], choice: Choice) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from forwarder.supervisor.node import Node
 
 
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+START_PATIENCE_S = 3.0  # a start that was told to stop may still come to its end
+
+
 def up(
     config: Annotated[Path | None, typer.Option(help="Configuration file (TOML).")] = None,
     dev: Annotated[
@@ -33,6 +37,8 @@ def up(
 
     Example: vcfwd up --dev
     """
+    # Until somebody listens to them, signals wait: what is half started would be left behind.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     from forwarder import config as configuration
     from forwarder.errors import ConfigError, VcfwdError
     from forwarder.telemetry import logs
@@ -58,8 +64,9 @@ async def _run(settings: Config, *, dev: bool, json_: bool) -> None:
 
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOPPING:
         loop.add_signal_handler(number, stopping.set)  # repeated ones change nothing
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
     node = Node(settings, dev=dev)
     starting = asyncio.ensure_future(node.start())
     waiting = asyncio.ensure_future(stopping.wait())
@@ -69,11 +76,24 @@ async def _run(settings: Config, *, dev: bool, json_: bool) -> None:
             starting.result()
             _announce(node, json_=json_)
             await waiting
+        else:
+            # What comes up whole can be taken down whole: a data plane that was adopted, say.
+            await asyncio.wait({starting}, timeout=START_PATIENCE_S)
     finally:
         waiting.cancel()
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
         await node.stop()
+        _deafen(loop)
+
+
+def _deafen(loop: asyncio.AbstractEventLoop) -> None:
+    """Everything is down: a signal that is repeated now must not spoil the exit status."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    for number in STOPPING:
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
 
 def _announce(node: Node, *, json_: bool) -> None:

@@ -27,7 +27,7 @@ from forwarder.dataplane.setup import Local, Setup
 from forwarder.dataplane.sockets import Group
 from forwarder.dataplane.started import Started
 from forwarder.dataplane.tally import LegStats, RouteStats, Snapshot, SourceStats
-from forwarder.dataplane.watch import POLL_S, Watch
+from forwarder.dataplane.watch import POLL_S, STALE_NS, Watch
 from forwarder.errors import DataPlaneError, DataPlaneLost
 
 log = logging.getLogger(__name__)
@@ -70,8 +70,10 @@ class DataPlane:
         on_restarted: Callable[[float], None] | None = None,
         on_failed: Callable[[str], None] | None = None,
         on_group: Callable[[Group], None] | None = None,
+        watchdog_ms: int = STALE_NS // 1_000_000,
     ) -> None:
         self.run_dir = run_dir
+        self._stale_ns = watchdog_ms * 1_000_000
         self.on_restarted = on_restarted
         self.on_failed = on_failed
         self.on_lost: list[Callable[[], None]] = []
@@ -153,7 +155,7 @@ class DataPlane:
         An adopted one keeps its own set-up: compare `self.setup`.  Raises DataPlaneError,
         HostError.
         """
-        self._take_lock()
+        self.take_lock()
         adopted = await self._adopt()
         if not adopted:
             self._parts = create(setup, xsks_map, self._on_group)
@@ -166,7 +168,12 @@ class DataPlane:
         self._watcher = asyncio.create_task(self._watch(), name="dataplane-watch")
         return Started(adopted, self._pid)
 
-    def _take_lock(self) -> None:
+    def take_lock(self) -> None:
+        """The run directory is ours until close(); DataPlaneError when it is another's.
+
+        Whoever changes anything that its data plane shares with others takes it before."""
+        if self._lock_fd >= 0:
+            return
         self.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock_fd = os.open(
             self.run_dir / "supervisor.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600
@@ -306,10 +313,10 @@ class DataPlane:
         return gap_ms
 
     async def _watch(self) -> None:
-        watch, watched = Watch(len(self.segments)), self._pid
+        watch, watched = Watch(len(self.segments), self._stale_ns), self._pid
         while True:
             if watched != self._pid:
-                watch, watched = Watch(len(self.segments)), self._pid
+                watch, watched = Watch(len(self.segments), self._stale_ns), self._pid
             try:
                 await asyncio.wait_for(self._ended.wait(), POLL_S)
             except TimeoutError:

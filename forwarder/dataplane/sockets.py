@@ -71,10 +71,19 @@ def _open(local: Local, receive: int) -> socket.socket:
     return sock
 
 
+def _refuse_shared(local: Local) -> None:
+    """SO_REUSEPORT would let us into another node's group, and take its packets."""
+    if local.port == 0:
+        return
+    family = socket.AF_INET6 if ip_address(local.ip).version == 6 else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        sock.bind((local.ip, local.port))
+
+
 def _explain(local: Local, error: OSError) -> str:
     where = f"UDP {local.ip} port {local.port}"
     if error.errno == errno.EADDRNOTAVAIL:
-        return f"cannot bind {where}: no interface has this address; correct `listen`"
+        return f"cannot bind {where}: no interface has this address; correct network.addresses"
     if error.errno == errno.EADDRINUSE:
         return f"cannot bind {where}: another program has it; end that one or choose another port"
     if error.errno == errno.EACCES:
@@ -93,6 +102,7 @@ def open_group(
         raise HostError(f"{local.ip} is a wildcard: name the addresses to listen on")
     opened: list[socket.socket] = []
     try:
+        _refuse_shared(local)
         for i in range(1 + workers):
             opened.append(_open(local, MEDIA_RCVBUF if i else SLOW_RCVBUF))
             local = Local(local.ip, opened[0].getsockname()[1])

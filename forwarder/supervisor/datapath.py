@@ -141,14 +141,22 @@ def _setup(config: Config, interfaces: tuple[Interface, ...]) -> Setup:
     )
 
 
-def _selector(steering: Steering | None) -> Callable[[Group], None]:
-    def attach(group: Group) -> None:
-        if steering is not None:
-            steering.attach_selector(group.sockets)
-        else:
-            attach_classic(group.sockets)
+def _attach_selector(steering: Steering | None, group: Group) -> None:
+    if steering is not None:
+        steering.attach_selector(group.sockets)
+    else:
+        attach_classic(group.sockets)
 
-    return attach
+
+async def _undo(plane: DataPlane, steering: Steering | None) -> None:
+    """After a start that failed.  What an earlier supervisor left at work stays at work."""
+    await plane.close()
+    if steering is None:
+        return
+    if steering.loaded == "fresh":
+        steering.unload()
+    else:
+        steering.close()
 
 
 async def open_datapath(
@@ -159,9 +167,18 @@ async def open_datapath(
 ) -> DataPath:
     """Raises HostError or DataPlaneError with a sentence; nothing is left half open."""
     network = config.network
-    steering, why_not = _load_steering(config)
+    steering: Steering | None = None
     interfaces: tuple[Interface, ...] = ()
+    plane = DataPlane(
+        Path(config.node.run_dir),
+        on_restarted=on_restarted,
+        on_failed=on_failed,
+        on_group=lambda group: _attach_selector(steering, group),
+        watchdog_ms=config.dataplane.watchdog_ms,
+    )
+    plane.take_lock()  # before anything in the kernel is touched that another supervisor uses
     try:
+        steering, why_not = _load_steering(config)
         choice = _choose(config, steering)
         if steering is not None:
             _detach_others(steering, network.interfaces if choice.path != paths.UDP else ())
@@ -171,19 +188,12 @@ async def open_datapath(
                 choice, interfaces = _attach(config, steering, choice)
         elif choice.path != paths.UDP:
             choice = paths.Choice(paths.UDP, why_not)
-        plane = DataPlane(
-            Path(config.node.run_dir),
-            on_restarted=on_restarted,
-            on_failed=on_failed,
-            on_group=_selector(steering),
-        )
         adopted = await _start(plane, _setup(config, interfaces), steering)
         if adopted and steering is not None:
             for group in plane.groups:  # sockets in place are left alone
                 steering.attach_selector(group.sockets)
     except BaseException:
-        if steering is not None:
-            steering.close()
+        await _undo(plane, steering)
         raise
     ready = plane.ready
     return DataPath(

@@ -145,6 +145,7 @@ class Node:
             on_index_lost=self._on_index_lost,
             on_identity=self._on_identity,
         )
+        datapath.plane.on_lost.append(self._reconciler.lost)
         advertised = config.network.advertised_addresses
         self._backend = RoomsBackend(
             self._rooms,
@@ -284,7 +285,10 @@ class Node:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            self._backend.tick()
+            try:
+                self._backend.tick()
+            except Exception:  # the next one is needed all the same: consent, grace, empty rooms
+                log.exception("a tick failed")
 
     async def _renew(self) -> None:
         """The development certificate lives less than 14 days: renew it in time."""

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from forwarder.dataplane.commands import CommandClient
 from forwarder.dataplane.outcome import Outcome
-from forwarder.errors import CommandRefused, DataPlaneError, DataPlaneLost
+from forwarder.errors import CommandRefused, DataPlaneLost
 from forwarder.rooms.core import Rooms
 from forwarder.rooms.diff import IdentityChanged, Observed, Told, diff, diff_dirty, release_gone
 from forwarder.rooms.plan import plan
@@ -34,6 +34,8 @@ from forwarder.table import (
 )
 
 log = logging.getLogger(__name__)
+
+RETRY_S = 1.0  # pause after a round that failed
 
 
 class Store(Protocol):
@@ -96,6 +98,10 @@ class Reconciler:
         except (DataPlaneLost, CommandRefused):
             self.counters["lost_requests"] += 1
 
+    def lost(self) -> None:
+        """The data plane ended: commands given to it now would wait for an answer in vain."""
+        self._down = True
+
     def restarted(self) -> None:
         """The data plane serves again, with an empty table."""
         self._replay, self._down = True, False
@@ -129,18 +135,20 @@ class Reconciler:
                 await self._round()
             except DataPlaneLost as error:
                 log.warning("the table waits for the data plane: %s", error)
-                if not self._replay:
+                # It may be back already, or only answers were lost: then something is asked for.
+                if not (self._replay or self._dump):
                     self._down = True
                 continue
             except IdentityChanged as error:
                 self._on_identity(str(error))
                 self._down = True
                 continue
-            except DataPlaneError:
+            except Exception:  # whatever it is, the loop lives: without it nobody can join
+                self.counters["failed_rounds"] += 1
                 log.exception("a round failed; comparing with what the data plane holds")
                 self._dump = True
                 self._wake.set()
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(RETRY_S)
                 continue
             async with self._progress:
                 self._done = asked
