@@ -117,6 +117,8 @@ class Control:
                 await asyncio.wait_for(asyncio.shield(session.ended), PING_S)
             if not session.ended.done() and session.silence_s < SILENCE_S:
                 continue
+            if self._closing:
+                return
             self._ready.clear()
             self.lost += 1
             self._fail_requests(SessionLost("the session was lost"))
@@ -192,7 +194,7 @@ class Control:
             else:
                 future.set_result(message)
             return
-        if isinstance(message, wire.Closing) and message.code not in COME_BACK:
+        if isinstance(message, wire.Closing) and not (self._closing or message.code in COME_BACK):
             self.closed_by_node = message.reason
         self._on_message(message)
 

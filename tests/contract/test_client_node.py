@@ -313,6 +313,7 @@ async def test_the_bot_publishes_and_receives_and_ends_on_sigint(
         summary = json.loads(rest.splitlines()[-1])
         assert summary["event"] == "summary"
         assert summary["video_frames_decoded"] > 0
+        assert (summary["sessions_lost"], summary["closed_by_node"]) == (0, None)
         assert png.read_bytes().startswith(b"\x89PNG")
         assert json.loads(sent.splitlines()[-1])["sent"][0]["packets"] > 0
         assert (receiver.returncode, publisher.returncode) == (0, 0)
