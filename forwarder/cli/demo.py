@@ -108,7 +108,7 @@ def _run(options: DemoOptions, *, json_: bool) -> int:
         except asyncio.CancelledError:
             show.say("interrupted; everything was cleaned up")
             return 130
-        except VcfwdError as error:
+        except (VcfwdError, OSError) as error:
             print(f"vcfwd demo: {error}", file=sys.stderr)
             return 1
     show.table(outcome.report, outcome.faults, str(options.out))

@@ -7,6 +7,7 @@ import json
 import secrets
 import signal
 import sys
+import time
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ READY_S = 20.0
 END_S = 5.0  # both processes end within this time of a SIGINT
 RESTART_S = 10.0
 POLL_S = 0.05
+LOG_TAIL = 1500  # characters
 DATAPLANE = "vcfwd-dataplane"
 ROOM = RoomId("demo")
 
@@ -59,6 +61,13 @@ class Node:
     @property
     def log(self) -> Path:
         return self.base / "node.log"
+
+    def last_words(self, known: str) -> str:
+        """The end of its log, for an error that does not know it yet."""
+        words = (
+            self.log.read_text(errors="replace")[-LOG_TAIL:].strip() if self.log.exists() else ""
+        )
+        return f"the node's last words:\n{words}" if words and words not in known else ""
 
     def url(self, address: str) -> str:
         host = f"[{address}]" if ":" in address else address
@@ -127,9 +136,11 @@ class Node:
         if not old:
             raise DemoError("there is no data plane process to hit")
         kill(old, number)
-        async with asyncio.timeout(RESTART_S):
-            while not (new := set(self.dataplane_pids()) - set(old)):
-                await asyncio.sleep(POLL_S)
+        until = time.monotonic() + RESTART_S
+        while not (new := set(self.dataplane_pids()) - set(old)):
+            if time.monotonic() > until:
+                raise DemoError(f"no new data plane process within {RESTART_S:g} s")
+            await asyncio.sleep(POLL_S)
         self.restarts += len(new)
 
     async def stop(self) -> int:

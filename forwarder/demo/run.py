@@ -81,7 +81,10 @@ class Demo:
                 if actor.png is not None:
                     actor.png.unlink(missing_ok=True)  # of an earlier run
             made.push_async_callback(self._end_children)
-            return await self._call(node, pub, sub, gates)
+            try:
+                return await self._call(node, pub, sub, gates)
+            except DemoError as error:
+                raise DemoError(f"{error}\n{node.last_words(known=str(error))}") from error
 
     def _stage(self, made: AsyncExitStack) -> tuple[Node, Host, Host, tuple[str, str]]:
         """Hosts and directories."""
@@ -174,56 +177,51 @@ class Demo:
 
     async def _media(self, node: Node) -> None:
         """Until the duration is over, and the call has recovered from the fault."""
-        options = self._options
-        late = [actor for actor in self._actors if actor.joined == "late"]
-        scenes = [self._later(LATE_AT, self._join(late))] if late else []
-        if options.chaos not in (None, Chaos.GARBAGE):
-            scenes.append(self._later(FAULT_AT, self._fault(node)))
-        tasks = [asyncio.create_task(scene) for scene in scenes]
+        script = asyncio.create_task(self._script(node))
+        seconds = self._options.seconds
         try:
-            while (left := self._began + options.seconds - time.monotonic()) > 0 or not all(
-                task.done() for task in tasks
-            ):
-                self._check(tasks)
-                self._tick(self._actors, options.seconds - left)
+            while (left := self._began + seconds - time.monotonic()) > 0 or not script.done():
+                self._check(script)
+                self._tick(self._actors, seconds - left)
                 await asyncio.sleep(0.1)
-            self._check(tasks)
+            self._check(script)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            script.cancel()
+            await asyncio.gather(script, return_exceptions=True)
 
-    def _check(self, tasks: list[asyncio.Task[None]]) -> None:
-        for task in tasks:
-            if task.done():
-                task.result()
+    async def _script(self, node: Node) -> None:
+        """What happens while media flows, one after the other."""
+        late = [actor for actor in self._actors if actor.joined == "late"]
+        if late:
+            await self._at(LATE_AT)
+            await self._join(late)
+        if self._options.chaos not in (None, Chaos.GARBAGE):
+            await self._at(FAULT_AT)
+            await self._fault(node)
+
+    async def _at(self, share: float) -> None:
+        """Sleeps until this share of the duration is over."""
+        due = self._began + share * self._options.seconds
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+
+    def _check(self, script: asyncio.Task[None]) -> None:
+        if script.done():
+            script.result()
         for actor in self._actors:
             if actor.process().ended:
                 raise DemoError(f"{actor.name} ended early\n{actor.process().tail()}")
-
-    async def _later(self, share: float, scene: Any) -> None:
-        """Runs the scene at a share of the duration."""
-        try:
-            await asyncio.sleep(
-                max(0.0, self._began + share * self._options.seconds - time.monotonic())
-            )
-        except asyncio.CancelledError:
-            scene.close()
-            raise
-        await scene
 
     async def _fault(self, node: Node) -> None:
         chaos = self._options.chaos
         self._fault_ns = time.monotonic_ns()
         self._say(f"fault: {chaos}")
-        joined = [actor for actor in self._actors if "joined" in actor.process().last]
         if chaos is Chaos.SUPERVISOR:
             await node.kill_supervisor()
-            for actor in joined:
+            for actor in self._actors:
                 await actor.process().wait_for("back", RESUME_S)
         else:
             await node.hit_dataplane(signal.SIGKILL if chaos is Chaos.DATAPLANE else signal.SIGUSR1)
-        await self._flowing(joined)
+        await self._flowing(self._actors)
         self._say("the call goes on")
         await asyncio.sleep(AFTER_FAULT_S)
 

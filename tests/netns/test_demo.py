@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -70,27 +71,39 @@ faults_built = pytest.mark.skipif(
 pytestmark = [pytest.mark.root, built, pytest.mark.timeout(TIMEOUT_S + 20)]
 
 
-def leftovers() -> set[str]:
-    """What demos leave behind when they do not clean up."""
+def leftovers(pid: int) -> list[str]:
+    """What the demo of this process left behind; other demos may be running beside it."""
     spaces = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True)
-    found = {line.split()[0] for line in spaces.stdout.splitlines() if line.startswith("vcdemo")}
-    return found | {str(path) for path in Path("/run").glob("vcfwd-demo-*")}
+    names = [line.split()[0] for line in spaces.stdout.splitlines() if line.strip()]
+    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    run_dir = f"/run/vcfwd-demo-{pid}"
+    return [
+        *(name for name in names if name.startswith(f"vcdemo{pid}-")),
+        *(place for place in mounts if place.startswith(run_dir)),
+        *([run_dir] if Path(run_dir).exists() else []),
+    ]
 
 
 def demo(out: Path, *arguments: str, user: int | None = None) -> dict[str, Any]:
     """Runs it; the object on the last line of stdout."""
     command = [sys.executable, "-m", "forwarder.cli.app", "demo", "--json", "--out", str(out)]
-    done = subprocess.run(
+    with subprocess.Popen(
         [*command, *arguments],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=TIMEOUT_S,
-        check=False,
         user=user,
         env={**os.environ, "HOME": str(out), "XDG_RUNTIME_DIR": ""},
-    )
-    assert done.returncode == 0, done.stderr
-    report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    ) as process:
+        try:
+            stdout, stderr = process.communicate(timeout=TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            process.communicate(timeout=TIMEOUT_S)
+            raise
+    assert process.returncode == 0, stderr
+    assert not leftovers(process.pid)
+    report: dict[str, Any] = json.loads(stdout.splitlines()[-1])
     return report
 
 
@@ -127,13 +140,6 @@ def check_lossless(report: dict[str, Any], *, path: str, chaos: bool = False) ->
     else:
         assert stages["steered"] == stages["xsk_received"] + stages["xsk_dropped"]
         assert stages["steered"] >= stages["published"]
-
-
-@pytest.fixture(autouse=True)
-def _clean() -> Any:
-    before = leftovers()
-    yield
-    assert leftovers() <= before
 
 
 def test_native_xdp_with_a_late_subscriber(tmp_path: Path) -> None:
@@ -215,6 +221,35 @@ def test_garbage_disturbs_nothing(tmp_path: Path) -> None:
     assert report["lost"] == report["restarts"] == report["rejoined"] == 0
     assert report["drops"]["rtp_truncated"] > 0
     assert report["drops"]["drop_unknown_flow"] > 0
+
+
+@pytest.mark.parametrize("after", ["starting", "accepts", "flows"])
+def test_interrupted_it_cleans_up(tmp_path: Path, after: str) -> None:
+    command = [sys.executable, "-m", "forwarder.cli.app", "demo", "--out", str(tmp_path)]
+    with subprocess.Popen([*command, "--json"], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if after in line:
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stderr.read()
+        assert process.wait(TIMEOUT_S) == 130
+    assert "cleaned up" in rest
+    assert not leftovers(process.pid)
+
+
+def test_a_failure_is_told_in_a_sentence_and_cleans_up(tmp_path: Path) -> None:
+    clip = tmp_path / "text.mp4"
+    clip.write_text("no clip")
+    command = [sys.executable, "-m", "forwarder.cli.app", "demo", "--clip", str(clip)]
+    with subprocess.Popen(
+        [*command, "--out", str(tmp_path)], stderr=subprocess.PIPE, text=True
+    ) as process:
+        _, stderr = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 1
+    assert "text.mp4" in stderr
+    assert "Traceback" not in stderr
+    assert not leftovers(process.pid)
 
 
 def test_options_that_make_no_sense_are_refused_with_a_sentence(tmp_path: Path) -> None:

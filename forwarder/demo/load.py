@@ -1,0 +1,135 @@
+"""A loaded node for profiling: one publisher to ten receivers, and joins that never end.
+
+    python -m forwarder.demo.load        (needs root: network namespaces)
+
+It speaks the protocol of forwarder/telemetry/flame/load.py: one JSON line `ready` with the run
+directory of its node once media flows, then it goes on until its stdin ends; its last line is
+`summary`.  The node is one of its own, in namespaces of its own; whatever else runs on this
+machine is left alone.
+
+The receivers are deaf: their sockets fill up and the kernel drops what comes, so that the load is
+the node's work and not that of its receivers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import sys
+from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
+from typing import Any
+
+from forwarder.client.bot import emit_json
+from forwarder.demo.children import Child
+from forwarder.demo.namespaces import Bpffs, Host, Lab
+from forwarder.demo.node import Node
+from forwarder.errors import VcfwdError
+from forwarder.rooms.roles import Role
+
+RECEIVERS = 10
+PORT = 4433
+READY_S = 30.0
+QUIT_S = 15.0
+GUARD = """
+[guard]
+flow_packets_per_s = 1000000
+flow_bytes_per_s = 10000000000
+flow_burst_packets = 100000
+flow_burst_bytes = 100000000
+[pacing]
+start_rate = 1000000000
+"""  # the limits are for one human's streams, not for these
+SLOTS = "video_slots = 4096"
+
+
+async def _stdin_ends() -> None:
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+    def readable() -> None:
+        if not os.read(sys.stdin.fileno(), 4096):
+            loop.remove_reader(sys.stdin.fileno())
+            ended.set()
+
+    loop.add_reader(sys.stdin.fileno(), readable)
+    await ended.wait()
+
+
+async def _child(made: AsyncExitStack, node: Node, host: Host, gate: str, part: str) -> Child:
+    """One of the two parts of forwarder/demo/load_client.py on `host`."""
+    role = Role.ACTIVE if part == "publish" else Role.PASSIVE
+    order = {
+        "part": part,
+        "url": node.url(gate),
+        "cert_hash": node.cert_hash,
+        "token": node.token(part, role),
+        "receivers": RECEIVERS,
+    }
+    command = [sys.executable, "-m", "forwarder.demo.load_client"]
+    log = node.base / f"load-{part}.log"
+    child = await Child.start(part, host, command, log, {"VCFWD_LOAD": json.dumps(order)})
+    made.push_async_callback(child.end)
+    return child
+
+
+async def _load(lab: Lab, node: Node) -> dict[str, Any]:
+    async with AsyncExitStack() as made:
+        made.push_async_callback(node.clean_up)
+        await node.start()
+        await node.create_room(2)
+        publish = await _child(made, node, lab.pub, lab.fwd_addresses[0], "publish")
+        await publish.wait_for("published", READY_S)
+        audience = await _child(made, node, lab.sub, lab.fwd_addresses[1], "audience")
+        await audience.wait_for("live", READY_S)
+        publish.tell("start")
+        await publish.wait_for("flowing", READY_S)
+        before = (await node.status())["counters"]
+        emit_json({"event": "ready", "run_dir": str(node.run_dir)})
+        await _stdin_ends()
+        after = (await node.status())["counters"]
+        summary: dict[str, Any] = {
+            "event": "summary",
+            "packets_in": after["rx"] - before["rx"],
+            "packets_out": after["transmitted"] - before["transmitted"],
+        }
+        for child in (publish, audience):
+            child.hang_up()
+            summary |= await child.wait_for("summary", QUIT_S)
+        await node.stop()
+        return summary | {"event": "summary"}
+
+
+def _widen(config: Path) -> None:
+    """Limits in the demo's configuration that a load may come near."""
+    text = config.read_text().replace("[dataplane]", f"[dataplane]\n{SLOTS}", 1)
+    config.write_text(text + GUARD)
+
+
+def main() -> int:
+    """Exit status 0 when the load ran until it was told to end."""
+    if os.geteuid() != 0:
+        print("the load needs root: it makes network namespaces", file=sys.stderr)
+        return 1
+    base = Path(f"/run/vcfwd-load-{os.getpid()}")
+    try:
+        with ExitStack() as made:
+            base.mkdir(mode=0o700)
+            made.callback(shutil.rmtree, base, ignore_errors=True)
+            lab = made.enter_context(Lab(prefix="vcload"))
+            node = Node(lab.fwd, base, lab.fwd_addresses, lab.interfaces, "auto", 1, PORT)
+            node.prepare()
+            _widen(base / "demo.toml")
+            made.enter_context(Bpffs(node.run_dir / "bpf"))
+            with contextlib.suppress(KeyboardInterrupt):
+                emit_json(asyncio.run(_load(lab, node)))
+    except (VcfwdError, OSError) as error:
+        print(f"load: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
