@@ -86,6 +86,11 @@ static __always_inline void leave_sample(struct xdp_md *ctx, __u32 at, __u16 por
         return;
     s->length = length;
     s->port = port;
+    asm volatile("" : "+r"(length)); /* the verifier wants the check on the register that is passed */
+    if (length < 1 || length > SAMPLE_MAX) {
+        bpf_ringbuf_discard(s, BPF_RB_NO_WAKEUP);
+        return;
+    }
     if (bpf_xdp_load_bytes(ctx, at, s->data, length))
         bpf_ringbuf_discard(s, BPF_RB_NO_WAKEUP);
     else

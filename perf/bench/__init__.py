@@ -1,0 +1,1 @@
+"""Suites, relays and meters of the performance rig."""
