@@ -73,6 +73,10 @@ static void test_gate(uint32_t workers)
     world_take(&world);
     CHECK_EQ(world_count(&world, 1, 0x101), 2);
     CHECK_EQ(world.workers[1 % workers]->route_stats[1].gate_open, 1);
+    CHECK_EQ(world_command(&world, 0, (struct vc_command){ 0 }), VC_STATUS_OK);
+    CHECK_EQ(world.event_cnt, 1); /* of all that happened the supervisor hears one thing */
+    CHECK_EQ(world.events[0].type, VC_EVT_ACTIVE);
+    CHECK_EQ(world.events[0].u.object.object, 1);
     world_fini(&world);
 }
 
@@ -96,6 +100,8 @@ static void test_throttle(void)
     send_video(2, 0xb0, 0); /* still no key frame: the gates ask again */
     world_step(&world);
     CHECK_EQ(plis(0, 0xb0), 3);
+    CHECK_EQ(world_command(&world, 0, (struct vc_command){ .type = VC_CMD_KEYFRAME_REQUEST,
+                                                           .u.id.id = 1 }), VC_STATUS_OK);
     send_video(3, 0xb0, 1); /* what still waited is answered by it */
     world_pass(&world, 400 * WORLD_MS);
     CHECK_EQ(plis(0, 0xb0), 3);
@@ -213,6 +219,37 @@ static void test_no_path(void)
     world_fini(&world);
 }
 
+/* The way is lost for a moment, while copies wait: they are dropped without a hole, and what was
+   sent before does not go out again from history. */
+static void test_short_no_path(void)
+{
+    struct vc_command rate = { .type = VC_CMD_LEG_RATE,
+                               .u.leg_rate = { .leg = 1, .rate_bps = 800000 } };
+    struct vc_command command;
+    uint64_t sent;
+
+    open_call(1);
+    world_route(&world, 1, 1, 1, 0x101, 1);
+    CHECK_EQ(world_command(&world, 0, rate), VC_STATUS_OK);
+    for (uint64_t i = 1; i < 10; i++)
+        send_video(i, 0xb0, i == 1);
+    sent = world_counters(&world, 0)->transmitted;
+    CHECK(sent > 0 && sent < 5);
+    command = world_leg_command(&world, 1, VC_SRTP_AEAD_AES_128_GCM);
+    command.u.leg_set.nominated = VC_NONE;
+    CHECK_EQ(world_command(&world, 0, command), VC_STATUS_OK);
+    CHECK_EQ(world_counters(&world, 0)->copy_drops[VC_COPY_DROP_NO_PATH], 9 - sent);
+    command.u.leg_set.nominated = 0;
+    CHECK_EQ(world_command(&world, 0, command), VC_STATUS_OK);
+    send_video(10, 0xb0, 1);
+    world_pass(&world, 100 * WORLD_MS); /* what left before is paid for */
+    world_take(&world);
+    CHECK_EQ(world.bad_cnt, 0);
+    CHECK_EQ(world_count(&world, 1, 0x101), sent + 1);
+    CHECK_EQ(world_last(&world, 1, 0x101)->index, 100 + sent);
+    world_fini(&world);
+}
+
 /* Pacing: at 8 Mb/s a packet of 1,000 bytes takes about a millisecond; sound does not wait. */
 static void test_pacing(void)
 {
@@ -251,6 +288,79 @@ static void test_pacing(void)
     CHECK_EQ(world_count(&world, 1, 0x101), got + 1);
     CHECK_EQ(world_last(&world, 1, 0x101)->index, 100 + got);
     CHECK_EQ(world.bad_cnt, 0);
+    world_fini(&world);
+}
+
+/* Too old a queue goes on at its newest key frame, if it holds one that is young enough. */
+static void test_shed_to_key(void)
+{
+    struct vc_command rate = { .type = VC_CMD_LEG_RATE,
+                               .u.leg_rate = { .leg = 1, .rate_bps = 16000 } };
+
+    open_call(1);
+    world_route(&world, 1, 1, 1, 0x101, 1);
+    CHECK_EQ(world_command(&world, 0, rate), VC_STATUS_OK);
+    for (uint64_t i = 1; i < 6; i++) /* each takes half a second */
+        send_video(i, 0xb0, i == 1);
+    world_pass(&world, 300 * WORLD_MS);
+    send_video(6, 0xb0, 1);
+    send_video(7, 0xb0, 0);
+    world_pass(&world, 250 * WORLD_MS);
+    world_take(&world);
+    CHECK_EQ(world_count(&world, 1, 0x101), 2);
+    CHECK_EQ(world_last(&world, 1, 0x101)->timestamp, 6 * 3000 + 12345);
+    CHECK_EQ(world_last(&world, 1, 0x101)->index, 101);
+    CHECK_EQ(world_counters(&world, 0)->copy_drops[VC_COPY_DROP_QUEUE_LIMIT], 4);
+    CHECK_EQ(world.workers[0]->route_stats[1].gate_open, 1);
+    world_fini(&world);
+}
+
+/* The address comes after the route: what is in the history serves it at once. */
+static void test_reachable_late(void)
+{
+    struct vc_command command;
+
+    open_call(1);
+    command = world_leg_command(&world, 1, VC_SRTP_AEAD_AES_128_GCM);
+    command.u.leg_set.nominated = VC_NONE;
+    CHECK_EQ(world_command(&world, 0, command), VC_STATUS_OK);
+    world_route(&world, 1, 1, 1, 0x101, 1);
+    CHECK_EQ(plis(0, 0xb0), 0); /* nobody is there to see it */
+    for (uint64_t i = 1; i < 5; i++)
+        send_video(i, 0xb0, i == 1);
+    CHECK_EQ(world_counters(&world, 0)->queued, 0);
+    command.u.leg_set.nominated = 0;
+    CHECK_EQ(world_command(&world, 0, command), VC_STATUS_OK);
+    world_step(&world);
+    world_take(&world);
+    CHECK_EQ(world_count(&world, 1, 0x101), 4);
+    world_fini(&world);
+}
+
+/* More packets of one source in a burst than its history has slots. */
+static void test_burst_beyond_history(void)
+{
+    world_init(&world, 1);
+    world.setup.audio_slots = 8;
+    world_start(&world);
+    for (uint32_t leg = 0; leg < 2; leg++)
+        world_leg(&world, leg, 0, VC_SRTP_AEAD_AES_128_GCM);
+    world_source(&world, 0, 0, 0xa0, 0);
+    world_route(&world, 1, 1, 0, 0x101, 0);
+    send_audio(0);
+    world_pass(&world, 2000 * WORLD_MS);
+    for (uint64_t i = 1; i < 21; i++) {
+        struct world_rtp rtp = { .index = i, .ssrc = 0xa0, .timestamp = (uint32_t)i,
+                                 .payload_sz = 100, .pt = 111 };
+
+        world_send(&world, 0, &rtp);
+    }
+    world_step(&world);
+    world_take(&world);
+    CHECK_EQ(world_counters(&world, 0)->routed, 9);
+    CHECK_EQ(world_counters(&world, 0)->drops[VC_DROP_HISTORY_FULL], 12);
+    CHECK_EQ(world_count(&world, 1, 0x101), 9);
+    CHECK_EQ(world_last(&world, 1, 0x101)->timestamp, 8 + 12345);
     world_fini(&world);
 }
 
@@ -389,7 +499,11 @@ int main(void)
     test_switch();
     test_pause();
     test_no_path();
+    test_short_no_path();
     test_pacing();
+    test_shed_to_key();
+    test_reachable_late();
+    test_burst_beyond_history();
     test_full_and_refused();
     test_history_full();
     test_binding();
