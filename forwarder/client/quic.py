@@ -37,7 +37,7 @@ from forwarder.errors import VcfwdError
 from forwarder.signaling.framing import SERVER_MESSAGE_MAX, FrameDecoder, Oversize, encode
 
 IDLE_TIMEOUT_S = 30.0
-CONNECT_TIMEOUT_S = 5.0
+CONNECT_TIMEOUT_S = 10.0
 BODY_MAX = 4096  # bytes of an error body that are kept
 DEFAULT_PORT = 4433
 

