@@ -181,7 +181,7 @@ class Receiver:
     def __init__(
         self, lab: Lab, ports: int, *, place: str = "sub", base: int = PORT_BASE, **options: Any
     ) -> None:
-        interface = {"sub": "sub_if", "pub": "pub_if", "fwd": "in_if"}[place]
+        interface = {"fwd": "in_if"}.get(place, f"{place}_if")
         argv: list[object] = [need(BUILD / "receiver"), "--if", lab.names[interface]]
         argv += ["--port-base", base, "--ports", ports, *flags(options)]
         self._lab, self._child = lab, lab.start(place, argv, ready=True)

@@ -9,13 +9,15 @@ from __future__ import annotations
 import subprocess
 import sys
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from perf.bench import keys
 from perf.bench.lab import BUILD, PEERS, PORT, PORT_BASE, RELAY_CORE, SOURCE_CORE, SOURCE_PORT
-from perf.bench.lab import Lab, Receiver, flags, need
+from perf.bench.lab import Lab, Receiver, need
+from perf.bench.lab import flags as flags_of
+from perf.bench.table import SSRC
 
 RCVBUF = 8 << 20
 """Bytes of receive buffer, the same for every relay on sockets (sockets.py MEDIA_RCVBUF)."""
@@ -77,25 +79,30 @@ class Relay(ABC):
         """Thread ids that carry packets, for scheduling classes."""
         return []
 
-    def generate(self, **options: Any) -> subprocess.Popen[str]:
-        """Starts the generator; `finish` gives its result."""
+    def generate(
+        self, *, first: int = 0, flows: int | None = None, **options: Any
+    ) -> subprocess.Popen[str]:
+        """Starts the generator with the flows from `first` on; `finish` gives its result."""
         case, extra = self.case, {}
+        flows = case.publishers - first if flows is None else flows
         if self.sealed_in:
-            path = self.lab.folder / f"generator-{case.suite}-{case.publishers}.keys"
+            path = self.lab.folder / f"generator-{case.suite}-{first}-{flows}.keys"
             if not path.exists():
-                keys.generator_file(path, case.suite, range(case.publishers))
+                keys.generator_file(path, case.suite, range(first, first + flows))
             extra = {"suite": case.suite, "keys": path}
+        to = self.destination()
+        if first:
+            to |= {"src_port": to["src_port"] + first, "ssrc": SSRC + first}
         options = {
-            "flows": case.publishers, "size": case.size, "index": self.index,
-            **self.destination(), **extra, **options,
+            "flows": flows, "size": case.size, "index": self.index, **to, **extra, **options,
         }  # fmt: skip
-        argv = [need(BUILD / "generator"), *flags(options)]
+        argv = [need(BUILD / "generator"), *flags_of(options)]
         return self.lab.start("pub", argv, core=SOURCE_CORE)
 
     def finish(self, generator: subprocess.Popen[str]) -> dict[str, Any]:
         """Waits for the generator's end; the next one goes on with its index."""
         sent = self.lab.result(generator)
-        self.index = int(sent["next_index"])
+        self.index = max(self.index, int(sent["next_index"]))
         return sent
 
     def key_file(self) -> Path | None:
@@ -157,7 +164,3 @@ class Asyncio(Peer):
 
     def program(self) -> list[object]:
         return [sys.executable, PEERS / self.tool, "--rcvbuf", RCVBUF]
-
-
-def with_copies(case: Case, copies: int) -> Case:
-    return replace(case, copies=copies)

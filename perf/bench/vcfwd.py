@@ -87,7 +87,8 @@ class Vcfwd(Relay):
         self._members, self._setup = members, setup
         self._stack = contextlib.ExitStack()
         self._loop = asyncio.new_event_loop()
-        self.applied = 0
+        self.far_ip = ""
+        """Receivers one hop behind the `sub` host instead of on it."""
         self._first_legs = 0
 
     # ---- life -------------------------------------------------------------------------------
@@ -98,7 +99,8 @@ class Vcfwd(Relay):
     def _ports(self) -> tuple[Port, Port]:
         n = self.lab.names
         into = Port(0, mac(n["in_mac"]), mac(n["pub_mac"]), n["in_ip"], n["pub_ip"], PORT)
-        out = Port(1, mac(n["out_mac"]), mac(n["sub_mac"]), n["out_ip"], n["sub_ip"], PORT)
+        far = self.far_ip or n["sub_ip"]
+        out = Port(1, mac(n["out_mac"]), mac(n["sub_mac"]), n["out_ip"], far, PORT)
         return into, out
 
     def plan(self) -> FanOut | Meeting:
