@@ -103,6 +103,8 @@ class Dataplane:
     queue_limit_ms: int = whole(20, 2000)
     idle_spin_us: int = whole(0, 1_000_000)
     busy_poll: bool = flag()
+    scheduler: str = one_of("other", "fifo")
+    priority: int = whole(1, 99)
     rtcp_interval_ms: int = whole(100, 10_000)
     orphan_s: int = whole(1, 3600)
     crypto: str = one_of("auto", "ipsec-mb", "openssl")

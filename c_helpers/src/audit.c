@@ -38,7 +38,7 @@ static const char *audit_leg(const struct vc_worker *w, const struct vc_leg *leg
         return "a leg that cannot be sent to has work";
     if (routes != leg->route_cnt)
         return "a leg's count of routes is wrong";
-    return linked && w->departures.place[leg->id] == VC_NONE ? "a leg with work is not scheduled" :
+    return linked && !vc_wheel_scheduled(&w->departures, leg->id) ? "a leg with work is not scheduled" :
                                                                NULL;
 }
 

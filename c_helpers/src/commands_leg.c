@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "commands.h"
+#include "pace.h"
 
 static int same_tuple(const struct vc_tuple *a, const struct vc_tuple *b)
 {
@@ -139,7 +140,7 @@ enum vc_status vc_command_leg_set(struct vc_worker *w, const struct vc_cmd_leg_s
     leg->nominated = set->nominated;
     leg->tuple_cnt = set->tuple_cnt;
     memcpy(leg->tuples, set->tuples, sizeof leg->tuples);
-    leg->rate_bps = set->rate_bps;
+    vc_pace_rate(w, leg, set->rate_bps);
     leg->rtcp_ssrc = set->rtcp_ssrc;
     leg->dscp_audio = set->dscp_audio;
     leg->dscp_video = set->dscp_video;
@@ -184,16 +185,10 @@ enum vc_status vc_command_leg_header(struct vc_worker *w, const struct vc_cmd_le
 enum vc_status vc_command_leg_rate(struct vc_worker *w, const struct vc_cmd_leg_rate *set)
 {
     enum vc_status status = vc_command_own_leg(w, set->leg);
-    struct vc_leg *leg;
 
     if (status != VC_STATUS_OK)
         return status;
-    leg = &w->node->legs[set->leg];
-    leg->rate_bps = set->rate_bps;
-    if (leg->due_ns > w->now_ns)
-        leg->due_ns = w->now_ns; /* the debt was counted at the old rate */
-    if (w->departures.place[leg->id] != VC_NONE)
-        vc_pacer_schedule(&w->departures, leg->id, w->now_ns);
+    vc_pace_rate(w, &w->node->legs[set->leg], set->rate_bps);
     return VC_STATUS_OK;
 }
 
@@ -211,7 +206,7 @@ enum vc_status vc_command_leg_remove(struct vc_worker *w, uint32_t id)
     if (peer->owner == w->id) {
         if (leg->source_cnt || leg->route_cnt)
             return VC_STATUS_IN_USE;
-        vc_pacer_cancel(&w->departures, id);
+        vc_wheel_cancel(&w->departures, id);
         vc_pacer_cancel(&w->reports, id);
         vc_crypto_key_wipe(&leg->rx);
         vc_crypto_key_wipe(&leg->tx);

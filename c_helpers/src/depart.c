@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "forward.h"
+#include "pace.h"
 #include "report.h"
 
-#define BILLION 1000000000ull
-#define CATCH_UP_NS 2000000ull /* a leg served late may catch up this much */
 #define STARVED_RETRY_NS 50000ull
 
 /* ---- what a route sends next ------------------------------------------------------------- */
@@ -139,6 +138,7 @@ static void add_departure(struct vc_worker *w, struct vc_leg *leg, struct vc_rou
     uint32_t payload_sz = d->head.sz - d->head.rtp.header_sz;
 
     d->route = route;
+    d->committed = 0;
     d->out_ts = as.timestamp;
     route->feeds[0].cursor++;
     w->c.queued--;
@@ -157,6 +157,7 @@ static void add_departure(struct vc_worker *w, struct vc_leg *leg, struct vc_rou
         lose(w, d, item->hdr_sz ? VC_COPY_DROP_TX_ERROR : VC_COPY_DROP_STALE);
         return;
     }
+    vc_pace_pay(w, leg, item->hdr_sz + payload_sz + leg->tag_sz);
     route->last_arrival_ns = d->head.arrival_ns;
     route->last_out_ts = d->out_ts;
     w->seal.cnt++;
@@ -194,6 +195,7 @@ static void settle(struct vc_worker *w, uint32_t i)
     }
     store_index(leg, route, d->out, item->src_sz);
     d->io->ops->tx_commit(d->io, &d->tx, item->dst_sz);
+    d->committed = 1;
     w->copies_pending[which]++;
     w->c.tx_bytes += item->dst_sz;
     route->stats->packets++;
@@ -216,38 +218,14 @@ static void seal_burst(struct vc_worker *w)
     for (uint32_t i = 0; i < batch->cnt; i++)
         if (batch->departures[i].route->report_due)
             vc_report_route(w, batch->departures[i].route);
-    batch->cnt = 0;
     vc_flush(w);
+    for (uint32_t i = 0; i < batch->cnt; i++)
+        if (batch->departures[i].committed)
+            vc_pace_late(w, batch->departures[i].due_ns, w->flushed_ns);
+    batch->cnt = 0;
 }
 
 /* ---- legs that are due ------------------------------------------------------------------- */
-
-static int highest_queue(const struct vc_leg *leg)
-{
-    for (int queue = 0; queue < VC_QUEUE_COUNT; queue++)
-        if (leg->queues[queue].head != VC_NONE)
-            return queue;
-    return -1;
-}
-
-static void reschedule(struct vc_worker *w, const struct vc_leg *leg)
-{
-    int queue = highest_queue(leg);
-
-    if (queue >= 0)
-        vc_pacer_schedule(&w->departures, leg->id,
-                          queue != VC_QUEUE_AUDIO && leg->due_ns > w->now_ns ? leg->due_ns :
-                                                                               w->now_ns);
-}
-
-static void pay(struct vc_worker *w, struct vc_leg *leg, uint32_t bytes)
-{
-    if (!leg->rate_bps)
-        return;
-    if (leg->due_ns + CATCH_UP_NS < w->now_ns)
-        leg->due_ns = w->now_ns - CATCH_UP_NS;
-    leg->due_ns += bytes * 8ull * BILLION / leg->rate_bps;
-}
 
 static int reserve(struct vc_worker *w, const struct vc_leg *leg, int queue,
                    struct vc_departure *d)
@@ -261,39 +239,39 @@ static int reserve(struct vc_worker *w, const struct vc_leg *leg, int queue,
 }
 
 /* Lets a due leg send the head of its highest queue.  -1: the backend has no frame left. */
-static int depart_leg(struct vc_worker *w, struct vc_leg *leg)
+static int depart_leg(struct vc_worker *w, struct vc_leg *leg, uint64_t due_ns)
 {
     struct vc_departure *d = &w->seal.departures[w->seal.cnt];
-    int queue = highest_queue(leg);
+    int queue = vc_pace_queue(leg);
     struct vc_route *route;
 
     if (queue < 0)
         return 0;
     VC_ASSERT(leg->sendable);
-    if (queue != VC_QUEUE_AUDIO && leg->due_ns > w->now_ns) {
-        reschedule(w, leg);
+    if (vc_pace_waits(w, leg, queue)) {
+        vc_pace_next(w, leg);
         return 0;
     }
     if (reserve(w, leg, queue, d))
         return -1;
+    d->due_ns = due_ns;
     route = &w->node->routes[leg->queues[queue].head];
     vc_route_dequeue(w, route);
     if (take_next(w, route, d)) {
-        pay(w, leg, d->head.sz + leg->tag_sz);
         add_departure(w, leg, route, d);
     } else {
         d->io->ops->tx_cancel(d->io, &d->tx);
     }
     if (route->feeds[0].cursor != vc_route_limit(w, route) || route->switch_at != UINT64_MAX)
-        vc_route_enqueue(w, route);
-    reschedule(w, leg);
+        vc_route_requeue(w, route);
+    vc_pace_next(w, leg);
     return 0;
 }
 
 /* No frame was left: what waits too long is dropped, the rest is tried again. */
 static void shed_starved(struct vc_worker *w, struct vc_leg *leg)
 {
-    int queue = highest_queue(leg);
+    int queue = vc_pace_queue(leg);
     struct vc_route *route = &w->node->routes[leg->queues[queue].head];
     struct vc_feed *feed = &route->feeds[0];
     struct vc_slot_head head;
@@ -312,23 +290,24 @@ static void shed_starved(struct vc_worker *w, struct vc_leg *leg)
             shed_stale(w, route);
         }
     }
-    vc_pacer_schedule(&w->departures, leg->id, w->now_ns + STARVED_RETRY_NS);
+    vc_wheel_schedule(&w->departures, leg->id, w->now_ns + STARVED_RETRY_NS, 0);
 }
 
 uint32_t vc_depart(struct vc_worker *w)
 {
     uint32_t cnt = 0, id = 0;
+    uint64_t due_ns;
 
     while (id != VC_NONE && cnt < VC_DEPARTURES_CYCLE) {
         while (w->seal.cnt < VC_DEPARTURES_KICK &&
-               (id = vc_pacer_pop_due(&w->departures, w->now_ns)) != VC_NONE) {
+               (id = vc_wheel_pop(&w->departures, &due_ns)) != VC_NONE) {
             struct vc_leg *leg = &w->node->legs[id];
 
             cnt++;
-            if (!depart_leg(w, leg))
+            if (!depart_leg(w, leg, due_ns))
                 continue;
             if (w->seal.cnt) { /* a flush may give frames back */
-                vc_pacer_schedule(&w->departures, id, w->now_ns);
+                vc_wheel_schedule(&w->departures, id, due_ns, 0);
                 break;
             }
             shed_starved(w, leg);
@@ -348,7 +327,7 @@ static void flush_backend(struct vc_worker *w, int which)
 
     if (!io || !(copies + rtcp))
         return;
-    io->ops->tx_flush(io);
+    w->flushed_ns = io->ops->tx_flush(io);
     failed = io->counts.tx_errors - w->errors_seen[which];
     if (failed > copies + rtcp)
         failed = copies + rtcp;

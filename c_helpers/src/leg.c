@@ -23,7 +23,7 @@ static void shed_all(struct vc_worker *w, struct vc_leg *leg)
         vc_route_dequeue(w, route);
         vc_route_close_gate(w, route);
     }
-    vc_pacer_cancel(&w->departures, leg->id);
+    vc_wheel_cancel(&w->departures, leg->id);
 }
 
 void vc_leg_refresh(struct vc_worker *w, struct vc_leg *leg)

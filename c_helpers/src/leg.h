@@ -31,7 +31,8 @@ struct vc_leg {
     struct vc_leg_index *store;
     struct vc_leg_stats *stats;
     uint64_t digest, key_id;
-    uint64_t rate_bps, due_ns; /* due_ns: when what was sent so far is paid for */
+    uint64_t rate_bps;
+    uint64_t due_ns, gap_ns; /* when what was sent so far is paid for; the last packet's share */
     uint32_t id, suite;
     uint32_t tag_sz;
     uint32_t local, nominated, tuple_cnt;

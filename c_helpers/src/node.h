@@ -20,6 +20,7 @@
 #include "ring.h"
 #include "route.h"
 #include "source.h"
+#include "wheel.h"
 #include "vcfwd/worker.h"
 
 #define VC_RESEND_AGE_NS 500000000ull   /* beyond the queue's limit a slot stays for resends */
@@ -64,8 +65,8 @@ struct vc_departure {
     struct vc_io *io;
     struct vc_io_tx tx;
     struct vc_slot_head head;
-    uint64_t position, out, waited_ns;
-    uint32_t out_ts;
+    uint64_t position, out, waited_ns, due_ns;
+    uint32_t out_ts, committed;
     const struct vc_history *history;
     uint8_t header[VC_RTP_HEADER_MAX];
     uint8_t in_header[VC_RTP_HEADER_IN_MAX];
@@ -88,6 +89,7 @@ struct vc_worker {
     uint64_t now_ns;
     struct vc_io *io_socket, *io_xsk;
     uint64_t errors_seen[2];
+    uint64_t flushed_ns; /* after the last flush */
     uint32_t copies_pending[2], rtcp_pending[2]; /* committed, not flushed; by backend */
     struct vc_crypto *crypto;
     struct vc_shm_header *shm;
@@ -100,7 +102,9 @@ struct vc_worker {
     struct vc_flows flows;
     struct vc_leg_peer *peers; /* by leg */
     struct vc_watch *watches;  /* by source */
-    struct vc_pacer departures, reports, requests; /* legs, legs, sources */
+    struct vc_wheel departures;        /* legs */
+    struct vc_pacer reports, requests; /* legs, sources */
+    uint32_t woken; /* legs that began to send in this duty cycle */
     struct vc_dump dump;
     uint32_t wake, events_pushed;
     uint64_t published_ns, housekept_ns;

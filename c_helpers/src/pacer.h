@@ -2,8 +2,8 @@
 /* Who is due when: ids (of legs, sources) by their next time, earliest first.
 
    A binary heap with one place for each id; ids due at the same time come in the order in which
-   they were scheduled.  The same object serves departures, reports and delayed requests of a
-   worker.  Departures get a timing wheel later, behind these same four calls.
+   they were scheduled.  Reports and delayed requests of a worker are few and exact; departures
+   are many and have a wheel (wheel.h).
 
    One thread, no clock, no allocation after new. */
 #ifndef VC_PACER_H

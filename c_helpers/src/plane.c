@@ -51,6 +51,8 @@ static const char *check_setup(struct vc_plane *plane, const struct vc_ctl_setup
         { "sources_max", s->sources_max, 1, 1u << 20 },
         { "routes_max", s->routes_max, 1, 1u << 22 },
         { "idle_spin_us", s->idle_spin_us, 0, 1000000 },
+        { "scheduler", s->scheduler, VC_SCHEDULER_OTHER, VC_SCHEDULER_FIFO },
+        { "priority", s->priority, s->scheduler == VC_SCHEDULER_FIFO, 99 },
     };
 
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)
@@ -165,7 +167,8 @@ static const char *build_worker(struct vc_plane *plane, const struct vc_ctl_setu
 
     *t = (struct vc_thread){ .cmd_bell = plane->cmd_bell[w], .cpu = setup->cpus[w], .index = w,
                              .idle_spin_ns = setup->idle_spin_us * UINT64_C(1000),
-                             .busy_poll = setup->busy_poll != 0 };
+                             .busy_poll = setup->busy_poll != 0,
+                             .real_time = setup->scheduler == VC_SCHEDULER_FIFO };
     t->io_socket = vc_io_udp_new(setup, w, plane->media[w], setup->local_cnt, &why);
     if (!t->io_socket)
         return fail(plane, "worker %u: media sockets: %s", w, why);
@@ -204,6 +207,11 @@ const char *vc_plane_start(struct vc_plane *plane, const struct vc_held *held)
     /* Best effort: under a small RLIMIT_MEMLOCK the node runs, with page faults. */
     if (mlockall(MCL_CURRENT | MCL_ONFAULT))
         errno = 0;
+    /* The workers inherit it; after the drop it could not be taken any more. */
+    if (setup->scheduler == VC_SCHEDULER_FIFO && vc_threads_real_time((int)setup->priority))
+        return fail(plane, "cannot take the real-time class with priority %u: %s. Give the data "
+                    "plane CAP_SYS_NICE, or set dataplane.scheduler to \"other\"",
+                    setup->priority, strerror(errno));
     if (vc_privilege_drop(setup->interface_cnt > 0))
         return fail(plane, "cannot drop capabilities: %s", strerror(errno));
     plane->ready.epoch = vc_clock_ns();
@@ -217,6 +225,8 @@ const char *vc_plane_start(struct vc_plane *plane, const struct vc_held *held)
              vc_worker_crypto_name(plane->threads[0].worker));
     if (vc_threads_start(plane->threads, setup->worker_cnt, &why))
         return fail(plane, "%s", why);
+    if (setup->scheduler == VC_SCHEDULER_FIFO && vc_threads_real_time(0))
+        return fail(plane, "cannot leave the real-time class: %s", strerror(errno));
     return NULL;
 }
 

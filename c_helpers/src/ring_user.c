@@ -109,6 +109,11 @@ PICK(vc_user_drop_what, drop_whats)
 PICK(vc_user_copy_drop_label, copy_drop_labels)
 PICK(vc_user_copy_drop_what, copy_drop_whats)
 
+uint64_t vc_user_lateness_bound(uint32_t bucket)
+{
+    return vc_lateness_bound(bucket);
+}
+
 uint64_t vc_user_layout_hash(void)
 {
     return vc_layout_hash();

@@ -31,6 +31,8 @@ const char *vc_user_drop_label(uint32_t i);
 const char *vc_user_drop_what(uint32_t i);
 const char *vc_user_copy_drop_label(uint32_t i);
 const char *vc_user_copy_drop_what(uint32_t i);
+/* What a lateness in this bucket is below, in ns (vc_lateness_bound). */
+uint64_t vc_user_lateness_bound(uint32_t bucket);
 uint64_t vc_user_layout_hash(void);
 
 #endif

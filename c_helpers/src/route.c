@@ -2,6 +2,7 @@
 #include "route.h"
 
 #include "node.h"
+#include "pace.h"
 #include "report.h"
 
 static struct vc_route *feed_route(const struct vc_worker *w, uint32_t feed)
@@ -62,14 +63,10 @@ static void ask_keyframe(struct vc_worker *w, struct vc_route *route)
 
 /* ---- the leg's queues -------------------------------------------------------------------- */
 
-void vc_route_enqueue(struct vc_worker *w, struct vc_route *route)
+void vc_route_requeue(struct vc_worker *w, struct vc_route *route)
 {
-    struct vc_leg *leg = &w->node->legs[route->leg];
-    struct vc_route_list *list = &leg->queues[route->queue];
-    uint64_t due_ns = w->now_ns;
+    struct vc_route_list *list = &w->node->legs[route->leg].queues[route->queue];
 
-    if (route->queued)
-        return;
     route->queued = 1;
     route->waiting = VC_NONE;
     if (list->tail != VC_NONE)
@@ -77,9 +74,19 @@ void vc_route_enqueue(struct vc_worker *w, struct vc_route *route)
     else
         list->head = route->id;
     list->tail = route->id;
-    if (route->queue != VC_QUEUE_AUDIO && leg->due_ns > due_ns)
-        due_ns = leg->due_ns;
-    vc_pacer_hasten(&w->departures, leg->id, due_ns);
+}
+
+void vc_route_enqueue(struct vc_worker *w, struct vc_route *route)
+{
+    struct vc_leg *leg = &w->node->legs[route->leg];
+    int idle = 1;
+
+    if (route->queued)
+        return;
+    for (int queue = VC_QUEUE_AUDIO + 1; queue < VC_QUEUE_COUNT; queue++)
+        idle &= leg->queues[queue].head == VC_NONE;
+    vc_route_requeue(w, route);
+    vc_pace_wake(w, leg, route->queue, idle);
 }
 
 void vc_route_dequeue(struct vc_worker *w, struct vc_route *route)

@@ -77,7 +77,10 @@ void vc_route_shed(struct vc_worker *w, struct vc_route *route, uint64_t to,
                    enum vc_copy_drop reason);
 /* Where what waits on the current feed ends. */
 uint64_t vc_route_limit(const struct vc_worker *w, const struct vc_route *route);
+/* Links a route with new work into its leg's list, and sees to it that the leg departs. */
 void vc_route_enqueue(struct vc_worker *w, struct vc_route *route);
+/* Links a route that is not queued and has more to send; the caller schedules the leg. */
+void vc_route_requeue(struct vc_worker *w, struct vc_route *route);
 void vc_route_dequeue(struct vc_worker *w, struct vc_route *route);
 
 #endif

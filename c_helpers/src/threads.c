@@ -44,58 +44,92 @@ static int add_fds(struct vc_io *io, struct pollfd *polls, int n)
     return n;
 }
 
-/* Sleeps until until_ns, a packet or a bell; the caller has no work. */
-static void sleep_until(struct vc_thread *t, uint64_t until_ns)
+/* Blocks until until_ns, a packet or a bell, and says for how long; the caller has no work. */
+static uint64_t sleep_until(struct vc_thread *t, uint64_t until_ns)
 {
     struct pollfd polls[VC_SLEEP_FDS_MAX + 1];
-    uint64_t now_ns, rings;
-    int n = 0;
+    uint64_t from_ns, now_ns, rings;
+    int n = 0, got = -1;
 
     if (!vc_worker_sleep_begin(t->worker, until_ns))
-        return;
+        return 0;
     polls[n++] = (struct pollfd){ .fd = t->cmd_bell, .events = POLLIN };
     n = add_fds(t->io_socket, polls, n);
     if (n > 0)
         n = add_fds(t->io_xsk, polls, n);
-    now_ns = vc_clock_ns();
+    from_ns = now_ns = vc_clock_ns();
     if (n > 0 && until_ns > now_ns && !__atomic_load_n(&t->stop, __ATOMIC_ACQUIRE)) {
         uint64_t left = until_ns - now_ns;
         struct timespec timeout = { (time_t)(left / 1000000000u), (long)(left % 1000000000u) };
 
-        ppoll(polls, (nfds_t)n, &timeout, NULL);
+        got = ppoll(polls, (nfds_t)n, &timeout, NULL);
+        now_ns = vc_clock_ns();
     }
-    vc_worker_sleep_end(t->worker, vc_clock_ns());
+    if (got == 0)
+        vc_idle_woke(&t->idle, until_ns, now_ns);
+    vc_worker_sleep_end(t->worker, now_ns);
     /* The bell is an eventfd in non-blocking mode: one read empties it. */
-    if (n > 0 && polls[0].revents & POLLIN && read(t->cmd_bell, &rings, sizeof rings) < 0)
+    if (got > 0 && polls[0].revents & POLLIN && read(t->cmd_bell, &rings, sizeof rings) < 0)
         relax(); /* somebody else emptied it: nothing to do */
+    return now_ns - from_ns;
+}
+
+/* Lets others have the core for a moment, work or not. */
+static uint64_t yield_core(uint64_t ns)
+{
+    struct timespec pause = { 0, (long)ns };
+    uint64_t from_ns = vc_clock_ns();
+
+    nanosleep(&pause, NULL);
+    return vc_clock_ns() - from_ns;
+}
+
+/* One turn's rest, by the policy of idle.h.  Returns the time blocked. */
+static uint64_t rest(struct vc_thread *t, uint64_t now_ns, uint32_t work)
+{
+    struct vc_rest rest = vc_idle_rest(&t->idle, now_ns, work,
+                                       work ? 0 : vc_worker_next_due_ns(t->worker, now_ns));
+
+    switch (rest.kind) {
+    case VC_REST_SLEEP:
+        return sleep_until(t, rest.until_ns);
+    case VC_REST_YIELD:
+        return yield_core(VC_YIELD_NS);
+    case VC_REST_SPIN:
+        relax();
+        return 0;
+    case VC_REST_NONE:
+        return 0;
+    }
+    return 0;
 }
 
 static void *run(void *arg)
 {
     struct vc_thread *t = arg;
-    uint64_t now_ns = vc_clock_ns(), worked_ns = now_ns, due_ns;
+    uint64_t now_ns = vc_clock_ns();
 
     prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
+    vc_idle_init(&t->idle, t->idle_spin_ns, t->busy_poll, t->real_time, now_ns);
     while (!__atomic_load_n(&t->stop, __ATOMIC_ACQUIRE)) {
         uint32_t work = vc_worker_do_work(t->worker, now_ns);
+        uint64_t from_ns = now_ns, blocked_ns, awake_ns;
 
         vc_worker_beat(t->worker, now_ns);
-        if (work) {
-            worked_ns = now_ns;
-        } else if (t->busy_poll || now_ns - worked_ns < t->idle_spin_ns) {
-            relax();
-        } else {
-            due_ns = vc_worker_next_due_ns(t->worker, now_ns);
-            if (due_ns > now_ns + VC_SLEEP_MAX_NS)
-                due_ns = now_ns + VC_SLEEP_MAX_NS;
-            if (due_ns > now_ns + VC_WAKE_MARGIN_NS)
-                sleep_until(t, due_ns - VC_WAKE_MARGIN_NS);
-            else
-                relax();
-        }
+        blocked_ns = rest(t, vc_clock_ns(), work);
         now_ns = vc_clock_ns();
+        awake_ns = now_ns - from_ns - blocked_ns;
+        vc_idle_spent(&t->idle, work ? awake_ns : 0, work ? 0 : awake_ns, blocked_ns);
+        vc_worker_account(t->worker, work ? awake_ns : 0, work ? 0 : awake_ns, blocked_ns);
     }
     return NULL;
+}
+
+int vc_threads_real_time(int priority)
+{
+    const struct sched_param param = { .sched_priority = priority };
+
+    return sched_setscheduler(0, priority ? SCHED_FIFO : SCHED_OTHER, &param);
 }
 
 static int start(struct vc_thread *t, const char **why)

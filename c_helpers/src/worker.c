@@ -36,7 +36,7 @@ static int new_tables(struct vc_worker *w)
     w->peers = calloc(setup->legs_max + 1, sizeof *w->peers);
     w->watches = calloc(setup->sources_max + 1, sizeof *w->watches);
     if (!w->peers || !w->watches || vc_flows_init(&w->flows, setup->legs_max) ||
-        vc_pacer_init(&w->departures, setup->legs_max) ||
+        vc_wheel_init(&w->departures, setup->legs_max) ||
         vc_pacer_init(&w->reports, setup->legs_max) ||
         vc_pacer_init(&w->requests, setup->sources_max))
         return -1;
@@ -81,7 +81,7 @@ void vc_worker_delete(struct vc_worker *w)
     free(w->peers);
     free(w->watches);
     vc_flows_fini(&w->flows);
-    vc_pacer_fini(&w->departures);
+    vc_wheel_fini(&w->departures);
     vc_pacer_fini(&w->reports);
     vc_pacer_fini(&w->requests);
     free(w);
@@ -108,6 +108,8 @@ uint32_t vc_worker_do_work(struct vc_worker *w, uint64_t now_ns)
 #endif
     w->now_ns = now_ns;
     w->c.loops++;
+    w->woken = 0;
+    vc_wheel_advance(&w->departures, now_ns);
     work = vc_commands_drain(w);
     work += vc_mesh_drain(w);
     work += vc_receive(w, VC_IO_XSK);
@@ -126,7 +128,7 @@ uint32_t vc_worker_do_work(struct vc_worker *w, uint64_t now_ns)
 uint64_t vc_worker_next_due_ns(const struct vc_worker *w, uint64_t now_ns)
 {
     uint64_t due_ns = now_ns + SLEEP_MAX_NS;
-    const uint64_t dues[] = { vc_pacer_next_due(&w->departures), vc_pacer_next_due(&w->reports),
+    const uint64_t dues[] = { vc_wheel_next_due(&w->departures), vc_pacer_next_due(&w->reports),
                               vc_pacer_next_due(&w->requests), w->dump.active ? now_ns : UINT64_MAX };
 
     for (unsigned i = 0; i < sizeof dues / sizeof *dues; i++)
@@ -157,6 +159,14 @@ void vc_worker_sleep_end(struct vc_worker *w, uint64_t now_ns)
 void vc_worker_beat(struct vc_worker *w, uint64_t now_ns)
 {
     __atomic_store_n(&w->shm->beat_ns, now_ns, __ATOMIC_RELEASE);
+}
+
+void vc_worker_account(struct vc_worker *w, uint64_t worked_ns, uint64_t spun_ns,
+                       uint64_t blocked_ns)
+{
+    w->c.worked_ns += worked_ns;
+    w->c.spun_ns += spun_ns;
+    w->c.blocked_ns += blocked_ns;
 }
 
 const char *vc_worker_crypto_name(const struct vc_worker *w)

@@ -32,6 +32,7 @@ _PLACED: Final = frozenset(
         "copy_drops",
         "workers",
         "counters",
+        "lateness",
         "memory",
         "dataplane",
         "balanced",
@@ -106,6 +107,10 @@ def _heading(status: Mapping[str, Any]) -> dict[str, object]:
         if f"{way}_packets_per_s" in rates:
             packets = f"{rates[f'{way}_packets_per_s']:,.0f} packets/s"
             lines[name] = f"{packets}, {bits(rates[f'{way}_bits_per_s'])}"
+    late = status.get("lateness", {})
+    if late.get("departures"):
+        shown = (f"{name} {text(late[f'{name}_us'])} us" for name in ("p50", "p99", "p999"))
+        lines["lateness"] = f"{', '.join(shown)} of {late['departures']:,} departures"
     if plane:
         lines["data plane"] = _counted(plane)
     if "balanced" in status:

@@ -37,6 +37,7 @@ def _tally(record: Any) -> Tally:
         {name: getattr(record, name) for name in _NAMES},
         dict(zip(_DROPS, ffi.unpack(record.drops, len(_DROPS)), strict=True)),
         dict(zip(_COPY_DROPS, ffi.unpack(record.copy_drops, len(_COPY_DROPS)), strict=True)),
+        tuple(ffi.unpack(record.lateness, len(record.lateness))),
     )
 
 

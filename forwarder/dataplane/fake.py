@@ -252,6 +252,7 @@ class FakeDataPlane:
             for name in (
                 "rx", "routed", "consumed", "copies", "transmitted", "queued", "tx_bytes",
                 "rx_bytes", "frames_total", "frames_free", "frames_rx", "frames_tx",
+                "lateness_ns",
             )
         } | {
             "commands": self._done[0],

@@ -25,6 +25,13 @@ class SetupFlags(IntFlag):
     UDP_GSO = 1
 
 
+class Scheduler(IntEnum):
+    """Scheduling class of the worker threads (enum vc_scheduler)."""
+
+    OTHER = 0
+    FIFO = 1
+
+
 @dataclass(frozen=True)
 class Interface:
     """An interface with AF_XDP sockets; `xsk_base` is the XSKMAP index of its queue 0."""
@@ -69,5 +76,8 @@ class Setup:
     rtcp_interval_ms: int = 1000
     orphan_s: int = 60
     flags: SetupFlags = SetupFlags.NONE
+    scheduler: Scheduler = Scheduler.OTHER
+    priority: int = 0
+    """Of Scheduler.FIFO, 1 to 99."""
     cpus: tuple[int, ...] = ()
     """CPU of each worker; -1 or missing: not pinned."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from forwarder.dataplane.abi import ffi, pack_ip, unpack_ip
-from forwarder.dataplane.setup import Crypto, Interface, Local, Setup, SetupFlags
+from forwarder.dataplane.setup import Crypto, Interface, Local, Scheduler, Setup, SetupFlags
 from forwarder.errors import DataPlaneError
 
 _PLAIN = (
     "legs_max", "sources_max", "routes_max", "history_audio", "history_video", "audio_slots",
     "video_slots", "frames", "queue_limit_ms", "idle_spin_us", "rtcp_interval_ms", "orphan_s",
+    "priority",
 )  # fmt: skip
 
 
@@ -29,6 +30,7 @@ def encode(setup: Setup) -> Any:
     record.worker_cnt, record.crypto_backend = setup.workers, int(setup.crypto)
     record.interface_cnt, record.local_cnt = len(setup.interfaces), len(setup.locals)
     record.busy_poll, record.flags = int(setup.busy_poll), int(setup.flags)
+    record.scheduler = int(setup.scheduler)
     for i in range(len(record.cpus)):
         record.cpus[i] = setup.cpus[i] if i < len(setup.cpus) else -1
     for i, interface in enumerate(setup.interfaces):
@@ -61,6 +63,7 @@ def decode(record: Any) -> Setup:
         crypto=Crypto(record.crypto_backend),
         busy_poll=bool(record.busy_poll),
         flags=SetupFlags(record.flags),
+        scheduler=Scheduler(record.scheduler),
         cpus=tuple(cpus) if any(cpu >= 0 for cpu in cpus) else (),
         **{name: getattr(record, name) for name in _PLAIN},
     )

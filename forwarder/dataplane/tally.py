@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Tally:
-    """Counters by name (see VC_COUNTERS), drops and copy drops by label."""
+    """Counters by name (see VC_COUNTERS), drops and copy drops by label, lateness of departures."""
 
     counters: Mapping[str, int]
     drops: Mapping[str, int]
     copy_drops: Mapping[str, int]
+    lateness: tuple[int, ...] = ()
+    """Departures by bucket (forwarder.dataplane.lateness)."""
 
     def __getitem__(self, name: str) -> int:
         return self.counters[name]
@@ -78,6 +80,7 @@ def add(tallies: Sequence[Tally]) -> Snapshot:
         total([t.counters for t in tallies]),
         total([t.drops for t in tallies]),
         total([t.copy_drops for t in tallies]),
+        tuple(map(sum, zip(*(t.lateness for t in tallies), strict=True))),
         tuple(tallies),
     )
 

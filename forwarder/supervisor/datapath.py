@@ -18,7 +18,7 @@ from forwarder.config import Config
 from forwarder.dataplane import paths
 from forwarder.dataplane.process import DataPlane
 from forwarder.dataplane.selector import attach_classic
-from forwarder.dataplane.setup import Crypto, Interface, Local, Setup
+from forwarder.dataplane.setup import Crypto, Interface, Local, Scheduler, Setup
 from forwarder.dataplane.sockets import Group
 from forwarder.dataplane.steering import Steering
 from forwarder.dataplane.steering_abi import XSKS_MAX, Rates
@@ -135,6 +135,8 @@ def _setup(config: Config, interfaces: tuple[Interface, ...]) -> Setup:
         queue_limit_ms=plane.queue_limit_ms,
         idle_spin_us=plane.idle_spin_us,
         busy_poll=plane.busy_poll,
+        scheduler=Scheduler[plane.scheduler.upper()],
+        priority=plane.priority if plane.scheduler == "fifo" else 0,
         rtcp_interval_ms=plane.rtcp_interval_ms,
         orphan_s=plane.orphan_s,
         cpus=plane.cpus,

@@ -7,7 +7,8 @@ legs         {count, live, unresolved}
 rates        packets and bits a second, in and out, over the time since the last call
              (at least 0.2 s; the last ones are repeated otherwise)
 counters, drops, copy_drops       sums over the workers (VC_COUNTERS, VC_DROPS, VC_COPY_DROPS)
-workers      [{counters, drops, copy_drops}]
+lateness     of departures: {departures, mean_us, p50_us, p99_us, p999_us, buckets: [[bound_us, n]]}
+workers      [{counters, drops, copy_drops, lateness}]
 balanced, imbalance               the conservation laws, and the one that does not hold
 steering     {verdicts, select_verdicts}
 slow_path, ice, quic              what the supervisor read and counted
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from forwarder.dataplane import counters as dataplane_counters
+from forwarder.dataplane import lateness
 from forwarder.dataplane.counters import Snapshot, Tally
 from forwarder.rooms.core import Rooms
 from forwarder.supervisor.datapath import DataPath
@@ -104,6 +106,7 @@ def _tally(tally: Tally) -> dict[str, Any]:
         "counters": dict(tally.counters),
         "drops": dict(tally.drops),
         "copy_drops": dict(tally.copy_drops),
+        "lateness": lateness.summary(tally),
     }
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
 # Worker counters that go up and down (see VC_COUNTERS in c_helpers/include/vcfwd/abi.h).
@@ -78,6 +78,15 @@ def _labelled(name: str, label: str, values: Mapping[str, int]) -> CounterMetric
     return family
 
 
+def _cumulative(buckets: list[Any]) -> list[tuple[str, float]]:
+    """Powers of two from 1.024 us to 67 ms, in seconds, each with all that was below it."""
+    found = [
+        (f"{bound / 1e6:.9g}", float(sum(n for edge, n in buckets if edge and edge <= bound)))
+        for bound in (1.024 * 2**power for power in range(17))
+    ]
+    return [*found, ("+Inf", float(sum(n for _, n in buckets)))]
+
+
 def _workers(workers: list[Mapping[str, Any]]) -> Iterable[Metric]:
     names = list(workers[0]["counters"]) if workers else []
     for name in names:
@@ -92,6 +101,15 @@ def _workers(workers: list[Mapping[str, Any]]) -> Iterable[Metric]:
         for i, worker in enumerate(workers):
             family.add_metric([str(i)], worker["counters"][name])  # type: ignore[attr-defined]
         yield family
+    late = HistogramMetricFamily(
+        "vcfwd_worker_lateness_seconds",
+        "Departures by how late they were against the pacing wheel",
+        labels=["worker"],
+    )
+    for i, worker in enumerate(workers):
+        total_s = worker["counters"].get("lateness_ns", 0) / 1e9
+        late.add_metric([str(i)], _cumulative(worker["lateness"]["buckets"]), total_s)
+    yield late
     for what in ("drops", "copy_drops"):
         drops = CounterMetricFamily(
             f"vcfwd_worker_{what}", f"{what}, by reason", labels=["worker", "reason"]

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from forwarder import table
-from forwarder.dataplane import abi, steering_abi
+from forwarder.dataplane import abi, lateness, steering_abi
 from forwarder.dataplane.abi import ffi, lib
 from forwarder.dataplane.control import FdKind
-from forwarder.dataplane.setup import Crypto
+from forwarder.dataplane.setup import Crypto, Scheduler
 from forwarder.dataplane.tally import LegStats, RouteStats, SourceStats
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,7 +92,11 @@ def test_enums_and_limits_agree(tmp_path: Path) -> None:
         "VC_STATUS_COUNT": len(abi.STATUSES),
         "VC_DROP_COUNT": len(abi.DROPS),
         "VC_COPY_DROP_COUNT": len(abi.COPY_DROPS),
-        "sizeof(struct vc_counters) / 8": len(abi.COUNTERS) + len(abi.DROPS) + len(abi.COPY_DROPS),
+        "sizeof(struct vc_counters) / 8": len(abi.COUNTERS)
+        + len(abi.DROPS)
+        + len(abi.COPY_DROPS)
+        + len(lateness.BOUNDS_US)
+        + 1,
     }
     for prefix, enum in (
         ("VC_EXT_", table.Ext),
@@ -100,6 +104,7 @@ def test_enums_and_limits_agree(tmp_path: Path) -> None:
         ("VC_CODEC_", table.Codec),
         ("VC_FD_", FdKind),
         ("VC_CRYPTO_", Crypto),
+        ("VC_SCHEDULER_", Scheduler),
     ):
         wanted |= {f"{prefix}{item.name}": int(item) for item in enum}
     lines = [f'printf("%ld\\n", (long)({name}));' for name in wanted]

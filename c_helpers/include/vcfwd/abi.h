@@ -303,6 +303,11 @@ struct vc_event { /* 64 bytes */
     X(commands, "commands applied")                                                                \
     X(commands_refused, "commands refused")                                                        \
     X(events_lost, "events that found the ring full")                                              \
+    X(departures, "copies tallied in lateness")                                                    \
+    X(lateness_ns, "sum of: the clock after a copy's kick less its due time")                      \
+    X(worked_ns, "time in duty cycles that found work")                                            \
+    X(spun_ns, "time awake without work")                                                          \
+    X(blocked_ns, "time asleep")                                                                   \
     X(wakeups, "times the worker slept")                                                           \
     X(loops, "duty cycles")                                                                        \
     X(xsk_rx_dropped, "AF_XDP: dropped by the kernel, all reasons (XDP_STATISTICS)")               \
@@ -321,13 +326,39 @@ struct vc_event { /* 64 bytes */
     X(history_bytes, "gauge: pool bytes in use by histories")                                      \
     X(route_bytes, "gauge: pool bytes in use by routes")
 
+#define VC_LATENESS_COUNT 72u
+
 struct vc_counters {
 #define VC_X(name, what) uint64_t name;
     VC_COUNTERS(VC_X)
 #undef VC_X
     uint64_t drops[VC_DROP_COUNT];
     uint64_t copy_drops[VC_COPY_DROP_COUNT];
+    uint64_t lateness[VC_LATENESS_COUNT]; /* departures by bucket of vc_lateness_bucket */
 };
+
+/* Bucket of a lateness: four for each power of two from 1.024 us on, below it four equal ones; the
+   last takes all from 117 ms on. */
+static inline uint32_t vc_lateness_bucket(uint64_t ns)
+{
+    uint32_t power, bucket;
+
+    if (ns < 1024)
+        return (uint32_t)(ns >> 8);
+    power = 63u - (uint32_t)__builtin_clzll(ns);
+    bucket = 4u * (power - 9u) + (uint32_t)(ns >> (power - 2u) & 3u);
+    return bucket < VC_LATENESS_COUNT ? bucket : VC_LATENESS_COUNT - 1u;
+}
+
+/* What a lateness in the bucket is below, in ns; UINT64_MAX: the last has no bound. */
+static inline uint64_t vc_lateness_bound(uint32_t bucket)
+{
+    if (bucket < 4)
+        return (bucket + 1ull) << 8;
+    if (bucket >= VC_LATENESS_COUNT - 1u)
+        return UINT64_MAX;
+    return (5ull + bucket % 4) << (bucket / 4 + 7);
+}
 
 struct vc_leg_stats { /* 64 bytes; indexed by leg */
     uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes, last_rx_ns, auth_failed, rtcp_rx, queue_delay_ns;
@@ -467,6 +498,8 @@ struct vc_ctl_interface {
     uint32_t pad;
 };
 
+enum vc_scheduler { VC_SCHEDULER_OTHER, VC_SCHEDULER_FIFO };
+
 struct vc_ctl_setup {
     uint32_t worker_cnt, interface_cnt, local_cnt, crypto_backend; /* enum vc_crypto_backend */
     uint32_t legs_max, sources_max, routes_max;
@@ -479,6 +512,8 @@ struct vc_ctl_setup {
     uint32_t rtcp_interval_ms;                   /* receiver and sender reports */
     uint32_t orphan_s;                           /* without a supervisor for so long: end */
     uint32_t flags;
+    uint32_t scheduler;                          /* enum vc_scheduler: class of the worker threads */
+    uint32_t priority;                           /* of VC_SCHEDULER_FIFO, 1 to 99 */
     int32_t cpus[VC_WORKERS_MAX];                /* -1: not pinned */
     struct vc_ctl_interface interfaces[VC_INTERFACES_MAX];
     struct vc_tuple locals[VC_LOCALS_MAX];       /* local_ip, local_port_be */

@@ -56,6 +56,8 @@ uint64_t vc_worker_next_due_ns(const struct vc_worker *worker, uint64_t now_ns);
 int vc_worker_sleep_begin(struct vc_worker *worker, uint64_t until_ns);
 void vc_worker_sleep_end(struct vc_worker *worker, uint64_t now_ns);
 void vc_worker_beat(struct vc_worker *worker, uint64_t now_ns);
+/* How the thread spent its time since the last call: counters worked_ns, spun_ns, blocked_ns. */
+void vc_worker_account(struct vc_worker *worker, uint64_t worked_ns, uint64_t spun_ns, uint64_t blocked_ns);
 
 const char *vc_worker_crypto_name(const struct vc_worker *worker);
 
