@@ -13,6 +13,9 @@ DEBS := gcc make clang llvm clang-format libclang-rt-14-dev libc6-dev linux-libc
 	libbpf-dev libxdp-dev libelf-dev zlib1g-dev libipsec-mb-dev libssl-dev libsrtp2-dev \
 	bpftool ethtool iproute2 procps git python3 python3-venv python3-dev
 
+# What `vcfwd flame` samples with; without them it says what is missing.
+FLAME_DEBS := python3-bpfcc linux-headers-$(shell dpkg --print-architecture) linux-perf libc6-dbg
+
 .PHONY: all setup debs venv build native ebpf dataplane demo test lint fuzz clean
 .DEFAULT_GOAL := all
 
@@ -32,6 +35,16 @@ $(STAMPS)/debs: Makefile
 	  echo "installing:$$missing"; \
 	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; fi
 	@touch $@
+
+flame-deps: $(STAMPS)/flame-debs
+$(STAMPS)/flame-debs: Makefile $(STAMPS)/debs
+	@missing=""; for p in $(FLAME_DEBS); do \
+	  dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ]; then \
+	  echo "installing:$$missing"; \
+	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; fi
+	@touch $@
+.PHONY: flame-deps
 
 venv: $(STAMPS)/venv
 $(STAMPS)/venv: requirements.lock pyproject.toml $(STAMPS)/debs
@@ -73,7 +86,7 @@ demo: build
 
 FUZZ_SECONDS ?= 5
 
-test: build lint
+test: build lint flame-deps
 	$(MAKE) -s -C tests/c check check-asan check-tsan
 	$(MAKE) -s -C tests/c fuzz FUZZ_SECONDS=$(FUZZ_SECONDS)
 	$(MAKE) -s -C c_helpers FAULTS=1

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 # In the order of --help.  A command is `forwarder.cli.NAME`: `app`, a Typer with sub-commands,
 # or a function with the name of the command.
-COMMANDS: Final = ("up", "status", "doctor", "room", "token", "bot", "demo")
+COMMANDS: Final = ("up", "status", "doctor", "room", "token", "bot", "demo", "flame")
 
 
 class LazyGroup(TyperGroup):
