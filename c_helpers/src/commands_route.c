@@ -40,6 +40,7 @@ static enum vc_status check_living(const struct vc_worker *w, const struct vc_ro
                                                                  VC_STATUS_BAD_VALUE;
 }
 
+/* The caller holds the source, or its owner could be ending it at this moment. */
 static enum vc_status check_route_set(const struct vc_worker *w,
                                       const struct vc_cmd_route_set *set)
 {
@@ -48,16 +49,12 @@ static enum vc_status check_route_set(const struct vc_worker *w,
     const struct vc_leg *leg;
     enum vc_status status;
 
-    if (set->route >= setup->routes_max || set->source >= setup->sources_max)
-        return VC_STATUS_BAD_ID;
     status = vc_command_own_leg(w, set->leg);
     if (status != VC_STATUS_OK)
         return status;
     if (set->source_owner >= setup->worker_cnt || set->seq_start >> 15 || set->pt > 127 ||
         set->flags & ~VC_ROUTE_GATED)
         return VC_STATUS_BAD_VALUE;
-    if (!vc_source_live(&w->node->sources[set->source]))
-        return VC_STATUS_NO_SOURCE;
     if (w->node->sources[set->source].owner != set->source_owner)
         return VC_STATUS_NOT_OWNER;
     route = &w->node->routes[set->route];
@@ -145,25 +142,18 @@ static void change_source(struct vc_worker *w, struct vc_route *route, uint32_t 
     }
     if (route->feeds[0].source == source)
         return;
-    VC_ASSERT(!vc_route_attach(w, route, 1, source)); /* only its owner could have ended it */
+    VC_ASSERT(!vc_route_attach(w, route, 1, source)); /* it is held */
     if (route->flags & VC_ROUTE_GATED)
         vc_route_begin(w, route, 1, 0);
     else
         vc_route_switch(w, route);
 }
 
-enum vc_status vc_command_route_set(struct vc_worker *w, const struct vc_cmd_route_set *set)
+static void apply_route_set(struct vc_worker *w, const struct vc_cmd_route_set *set)
 {
-    enum vc_status status = check_route_set(w, set);
-    struct vc_route *route;
+    struct vc_route *route = &w->node->routes[set->route];
     int restored;
 
-    if (status != VC_STATUS_OK)
-        return status;
-    route = &w->node->routes[set->route];
-    /* Holds the source while the command works: its owner may be ending it at this moment. */
-    if (vc_source_hold(&w->node->sources[set->source]))
-        return VC_STATUS_NO_SOURCE;
     if (route->live) {
         route->flags = set->flags;
         change_source(w, route, set->source);
@@ -174,11 +164,25 @@ enum vc_status vc_command_route_set(struct vc_worker *w, const struct vc_cmd_rou
         VC_ASSERT(!vc_route_attach(w, route, 0, set->source));
         vc_route_begin(w, route, 0, restored);
     }
-    vc_source_release(&w->node->sources[set->source]);
     route->digest = set->digest;
     route->pt = set->pt;
     memcpy(route->mid, set->mid, VC_LABEL_SZ);
-    return VC_STATUS_OK;
+}
+
+enum vc_status vc_command_route_set(struct vc_worker *w, const struct vc_cmd_route_set *set)
+{
+    const struct vc_ctl_setup *setup = &w->node->config.setup;
+    enum vc_status status;
+
+    if (set->route >= setup->routes_max || set->source >= setup->sources_max)
+        return VC_STATUS_BAD_ID;
+    if (vc_source_hold(&w->node->sources[set->source]))
+        return VC_STATUS_NO_SOURCE;
+    status = check_route_set(w, set);
+    if (status == VC_STATUS_OK)
+        apply_route_set(w, set);
+    vc_source_release(&w->node->sources[set->source]);
+    return status;
 }
 
 void vc_command_rekey_route(struct vc_worker *w, struct vc_route *route)
