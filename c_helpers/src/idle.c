@@ -3,6 +3,9 @@
 
 #define SLEEP_LEAST_NS 5000u /* a shorter sleep is not worth its calls */
 #define MARGIN_STEP_NS 500u
+#define TRY_EACH 16u /* spin after work all the same */
+#define LUCK_GAIN 2u
+#define LUCK_MAX 8u
 
 void vc_idle_init(struct vc_idle *idle, uint64_t idle_spin_ns, int busy_poll, int real_time,
                   uint64_t now_ns)
@@ -10,6 +13,29 @@ void vc_idle_init(struct vc_idle *idle, uint64_t idle_spin_ns, int busy_poll, in
     *idle = (struct vc_idle){ .idle_spin_ns = idle_spin_ns, .worked_ns = now_ns,
                               .margin_ns = VC_MARGIN_MIN_NS * 3, .busy_poll = busy_poll,
                               .real_time = real_time };
+}
+
+/* Is it worth to spin a while after work?  Asked each turn of the while. */
+static int hopeful(struct vc_idle *idle, uint64_t now_ns)
+{
+    if (now_ns - idle->worked_ns < idle->idle_spin_ns) {
+        if (!idle->rested)
+            idle->spinning = idle->luck > 0 || ++idle->rests % TRY_EACH == 0;
+        idle->rested = 1;
+        return idle->spinning;
+    }
+    if (idle->spinning && idle->luck)
+        idle->luck--;
+    idle->spinning = 0;
+    return 0;
+}
+
+static void worked(struct vc_idle *idle, uint64_t now_ns)
+{
+    if (idle->spinning)
+        idle->luck = idle->luck + LUCK_GAIN < LUCK_MAX ? idle->luck + LUCK_GAIN : LUCK_MAX;
+    idle->spinning = idle->rested = 0;
+    idle->worked_ns = now_ns;
 }
 
 static struct vc_rest sleep_to(uint64_t until_ns)
@@ -25,7 +51,7 @@ struct vc_rest vc_idle_rest(struct vc_idle *idle, uint64_t now_ns, uint32_t work
     if (idle->real_time && idle->owed_ns >= (int64_t)VC_YIELD_NS)
         return (struct vc_rest){ VC_REST_YIELD, 0 };
     if (work) {
-        idle->worked_ns = now_ns;
+        worked(idle, now_ns);
         return (struct vc_rest){ VC_REST_NONE, 0 };
     }
     if (idle->busy_poll || due_ns <= now_ns)
@@ -34,8 +60,7 @@ struct vc_rest vc_idle_rest(struct vc_idle *idle, uint64_t now_ns, uint32_t work
         due_ns = now_ns + VC_SLEEP_MAX_NS;
     if (idle->purse_ns <= 0)
         return sleep_to(due_ns);
-    if (now_ns - idle->worked_ns < idle->idle_spin_ns ||
-        due_ns - now_ns < idle->margin_ns + SLEEP_LEAST_NS)
+    if (hopeful(idle, now_ns) || due_ns - now_ns < idle->margin_ns + SLEEP_LEAST_NS)
         return spin;
     return sleep_to(due_ns - idle->margin_ns);
 }

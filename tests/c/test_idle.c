@@ -122,6 +122,37 @@ static void test_sleep_counts_as_yield(void)
     CHECK(run.sleeps > 100);
 }
 
+/* Bursts of four packets, `apart` from each other, each millisecond; returns how often it slept. */
+static uint64_t bursts(struct run *run, uint64_t apart_ns)
+{
+    uint64_t from_ns = run->now_ns;
+
+    run->sleeps = run->spun_ns = 0;
+    for (uint64_t at_ns = from_ns; run->now_ns < from_ns + 1000 * MS;) {
+        for (int i = 0; i < 4; i++) {
+            while (run->now_ns < at_ns + (uint64_t)i * apart_ns)
+                turn(run, 0, at_ns + (uint64_t)i * apart_ns); /* a packet wakes as a due time does */
+            turn(run, 1, 0);
+        }
+        at_ns += MS;
+    }
+    return run->sleeps;
+}
+
+/* It spins after work where that paid off, and not where it did not. */
+static void test_hope(void)
+{
+    struct run run = begin(0, 0);
+
+    run.late_ns = 0;
+    run.idle.margin_ns = 0;
+    CHECK(bursts(&run, 200 * US) > 3500);
+    CHECK(run.idle.luck <= 1);
+    CHECK(bursts(&run, 40 * US) < 1500); /* one sleep a burst, not four */
+    CHECK(run.idle.luck > 1);
+    CHECK(bursts(&run, 200 * US) > 3500);
+}
+
 static void test_margin(void)
 {
     struct run run = begin(0, 0);
@@ -152,6 +183,7 @@ int main(void)
     test_yields(1, 1);
     test_yields(0, 1);
     test_sleep_counts_as_yield();
+    test_hope();
     test_margin();
     return check_report();
 }
