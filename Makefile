@@ -16,6 +16,9 @@ DEBS := gcc make clang llvm clang-format libclang-rt-14-dev libc6-dev linux-libc
 # What `vcfwd flame` samples with; without them it says what is missing.
 FLAME_DEBS := python3-bpfcc linux-headers-$(shell dpkg --print-architecture) linux-perf libc6-dbg
 
+# The browsers of `make demo-browser` and of tests/browser; nothing else needs them.
+BROWSER_DEBS := chromium fonts-dejavu-core
+
 .PHONY: all setup debs venv build native ebpf dataplane demo test lint fuzz clean
 .DEFAULT_GOAL := all
 
@@ -46,6 +49,17 @@ $(STAMPS)/flame-debs: Makefile $(STAMPS)/debs
 	@touch $@
 .PHONY: flame-deps
 
+browser-debs: $(STAMPS)/browser-debs
+$(STAMPS)/browser-debs: Makefile $(STAMPS)/debs
+	@missing=""; for p in $(BROWSER_DEBS); do \
+	  dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then \
+	  if [ "$$(id -u)" != 0 ]; then echo "These Debian packages are missing:$$missing. Run 'make browser-debs' as root once." >&2; exit 1; fi; \
+	  echo "installing:$$missing"; \
+	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; fi
+	@touch $@
+.PHONY: browser-debs
+
 venv: $(STAMPS)/venv
 $(STAMPS)/venv: requirements.lock pyproject.toml $(STAMPS)/debs
 	test -x $(PY) || $(SYSTEM_PYTHON) -m venv $(VENV)
@@ -63,8 +77,10 @@ lock:
 
 build: setup dataplane ebpf native
 
+# The second one is the test build, in which a worker hangs on demand (vcfwd demo --chaos worker).
 dataplane: $(STAMPS)/debs
 	$(MAKE) -s -C c_helpers
+	$(MAKE) -s -C c_helpers FAULTS=1
 
 ebpf: $(STAMPS)/debs
 	$(MAKE) -s -C ebpf
@@ -82,6 +98,10 @@ $(STAMPS)/native: $(STAMPS)/venv c_helpers/ffi_bpf_build.py c_helpers/ffi_ring_b
 demo: build
 	$(VENV)/bin/vcfwd demo
 
+demo-browser: build browser-debs
+	$(VENV)/bin/vcfwd demo-browser
+.PHONY: demo-browser
+
 # ---- test -----------------------------------------------------------------------------------
 
 FUZZ_SECONDS ?= 5
@@ -89,7 +109,6 @@ FUZZ_SECONDS ?= 5
 test: build lint flame-deps
 	$(MAKE) -s -C tests/c check check-asan check-tsan
 	$(MAKE) -s -C tests/c fuzz FUZZ_SECONDS=$(FUZZ_SECONDS)
-	$(MAKE) -s -C c_helpers FAULTS=1
 	$(PY) -m pytest
 
 lint: $(STAMPS)/venv

@@ -14,9 +14,20 @@ from typing import Any, Final
 import typer
 from typer.core import TyperGroup
 
-# In the order of --help.  A command is `forwarder.cli.NAME`: `app`, a Typer with sub-commands,
-# or a function with the name of the command.
-COMMANDS: Final = ("up", "status", "doctor", "room", "token", "bot", "demo", "flame")
+# In the order of --help.  A command is `forwarder.cli.NAME` (a hyphen is an underscore there):
+# `app`, a Typer with sub-commands, or a function with the name of the command.
+COMMANDS: Final = (
+    "up",
+    "status",
+    "doctor",
+    "room",
+    "token",
+    "bot",
+    "demo",
+    "demo-browser",
+    "top",
+    "flame",
+)
 
 
 class LazyGroup(TyperGroup):
@@ -24,7 +35,7 @@ class LazyGroup(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         # A package for appliances may leave the bot and the demo out.
-        return [name for name in COMMANDS if find_spec(f"forwarder.cli.{name}") is not None]
+        return [name for name in COMMANDS if find_spec(_module(name)) is not None]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in self.commands and cmd_name in self.list_commands(ctx):
@@ -32,15 +43,19 @@ class LazyGroup(TyperGroup):
         return self.commands.get(cmd_name)
 
 
+def _module(name: str) -> str:
+    return f"forwarder.cli.{name.replace('-', '_')}"
+
+
 def _load(name: str) -> Any:
-    module = importlib.import_module(f"forwarder.cli.{name}")
+    module = importlib.import_module(_module(name))
     group = getattr(module, "app", None)
     if group is not None:
         command: Any = typer.main.get_group(group)
         command.name = name
         return command
     single = typer.Typer(add_completion=False, rich_markup_mode=None)
-    single.command(name)(getattr(module, name))
+    single.command(name)(getattr(module, name.replace("-", "_")))
     return typer.main.get_command(single)
 
 

@@ -49,6 +49,7 @@ class Node:
     workers: int
     port: int
     faults: Path | None = None  # the test build of the data plane
+    cors_origins: list[str] = field(default_factory=list)  # pages that may use the API
     cert_hash: str = ""
     restarts: int = 0  # processes that came back with a new pid
     _secret: str = field(default_factory=lambda: secrets.token_hex(32))
@@ -94,6 +95,7 @@ class Node:
             port = {self.port}
             cert_file = {json.dumps(str(certificate.cert_file))}
             key_file = {json.dumps(str(certificate.key_file))}
+            cors_origins = {json.dumps(self.cors_origins)}
             token_keys = [{{ kid = "demo", secret = {json.dumps(self._secret)} }}]
             [dataplane]
             workers = {self.workers}

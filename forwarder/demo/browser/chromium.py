@@ -99,7 +99,6 @@ class Chromium:
         nsenter = shutil.which("nsenter")
         if nsenter is None:
             raise DemoError("there is no nsenter: install util-linux")
-        profile.mkdir(mode=0o700)
         program, *arguments = host.command(str(CHROMIUM), *FLAGS, f"--user-data-dir={profile}")
         try:
             browser = await driver.chromium.launch(

@@ -183,11 +183,18 @@ class EncodedTap {
     const offsets = this.seen.map(({ rtp, ms }) => rtp / 90 - ms).sort((a, b) => a - b);
     const offset = offsets[offsets.length >> 1], painted = this.painter.paintedMs;
     let at = 0;
-    return this.seen.map(({ rtp }) => {
+    const numbers = this.seen.map(({ rtp }) => {
       const ms = rtp / 90 - offset;
       while (at + 1 < painted.length && Math.abs(painted[at + 1] - ms) <= Math.abs(painted[at] - ms)) at++;
       return at;
     });
+    // A busy page paints in bunches, where the nearest may be the neighbour: none is encoded twice.
+    for (let k = 1; k < numbers.length; k++) numbers[k] = Math.max(numbers[k], numbers[k - 1] + 1);
+    for (let k = numbers.length - 1, most = painted.length - 1; k >= 0; k--) {
+      numbers[k] = Math.min(numbers[k], most);
+      most = numbers[k] - 1;
+    }
+    return numbers;
   }
 }
 

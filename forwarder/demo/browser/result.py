@@ -1,0 +1,244 @@
+"""From the browsers' statistics and the node's status to the lab's result and its verdict.  Pure.
+
+Fields of a pair: `packets_*` are RTP, sound and picture; `codes_read` counts distinct rendered
+frames whose painted id and clock were read, `codes_wrong` frames whose code was not the
+publisher's; `frames_lost` counts frames that the publisher encoded between the viewer's first and
+last decoded frame and that the viewer did not decode, by painted number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from forwarder.demo.browser.options import BrowserOptions
+from forwarder.demo.result import Outcome
+
+SLOW_SHARE = 0.8  # a page that painted less than this of what was due is on too slow a machine
+CODES_SHARE = 0.5  # of the frames encoded while somebody watched, so many must have been read
+EXPLAINED = ("stun", "dtls", "quic")  # classes of datagrams that belong to the supervisor
+
+
+@dataclass
+class Seen:
+    """One browser's account; `snapshot` is what the page returned after its last packet."""
+
+    id: int
+    name: str
+    version: str
+    snapshot: dict[str, Any]
+    join_ms: list[float]
+
+
+@dataclass
+class Evidence:
+    """What was gathered.  The three statuses are the node's: before anybody joined, after the
+    browsers' last statistics, and after they had left and nothing was waiting."""
+
+    options: BrowserOptions
+    browsers: list[Seen]
+    before: dict[str, Any]
+    media: dict[str, Any]
+    after: dict[str, Any]
+    kernel_udp_datagrams: int
+    node_exit: int
+    delete_statuses: list[int] = field(default_factory=list)
+    screenshots: list[str] = field(default_factory=list)
+
+
+def conclude(evidence: Evidence) -> Outcome:
+    """The JSON object of the contract, and every fault in a sentence."""
+    before, after = evidence.before, evidence.after
+    pairs = [pair for viewer in evidence.browsers for pair in _pairs(evidence, viewer)]
+    explained = {
+        name: after["slow_path"].get(name, 0) - before["slow_path"].get(name, 0)
+        for name in EXPLAINED
+    }
+    report: dict[str, Any] = {
+        "path": after["path"],
+        "participants": len(evidence.browsers),
+        "browsers": [
+            {"id": b.id, "name": b.name, "version": b.version, "srtp_cipher": _cipher(b)}
+            for b in evidence.browsers
+        ],
+        "pairs": pairs,
+        "loss": _loss(evidence.browsers),
+        "media_packets_in": _grown(before, evidence.media, "routed"),
+        "media_packets_out": _grown(before, evidence.media, "transmitted"),
+        "slow_path_media_packets": _grown(before, after, "rx_socket"),
+        "kernel_udp_datagrams": evidence.kernel_udp_datagrams,
+        "kernel_udp_explained": explained,
+        "drops": drops(after),
+    }
+    imbalances = _imbalances(evidence, report)
+    report["accounting_balanced"] = not imbalances
+    report["join_ms"] = [round(ms, 1) for b in evidence.browsers for ms in b.join_ms]
+    report["screenshots"] = evidence.screenshots
+    return Outcome(report, imbalances + _faults(evidence, report))
+
+
+def slow(browsers: list[Seen]) -> list[str]:
+    """Why the machine was too slow for the call; empty when it was not."""
+    why = []
+    for browser in browsers:
+        snapshot = browser.snapshot
+        if snapshot["painted"] < SLOW_SHARE * snapshot["due"]:
+            why.append(f"{browser.name} painted {snapshot['painted']} of {snapshot['due']} frames")
+        for rtp in snapshot["publish"]["rtp"]:
+            if rtp.get("qualityLimitationDurations", {}).get("cpu", 0) > 0:
+                why.append(f"the encoder of {browser.name} was limited by the processor")
+    return why
+
+
+def frames_lost(encoded: list[int], decoded: list[int]) -> int:
+    """By painted number, between the first and the last decoded one.  What is decoded was
+    encoded, so the two counts differ by the lost ones."""
+    if not decoded:
+        return 0
+    first, last = min(decoded), max(decoded)
+    between = sum(1 for number in set(encoded) if first <= number <= last)
+    return max(0, between - len(set(decoded)))
+
+
+def _pairs(evidence: Evidence, viewer: Seen) -> list[dict[str, Any]]:
+    encoded = {browser.id: browser.snapshot["encoded"] for browser in evidence.browsers}
+    pairs = []
+    for view in viewer.snapshot["views"]:
+        rtp: list[dict[str, Any]] = view["statistics"]["rtp"]
+        video: dict[str, Any] = next(
+            (r for r in rtp if r.get("kind") == "video" and "framesDecoded" in r), {}
+        )
+        audio: dict[str, Any] = next((r for r in rtp if r.get("kind") == "audio"), {})
+        pairs.append(
+            {
+                "from": view["from"],
+                "to": viewer.id,
+                "codec": (video.get("codec") or "").removeprefix("video/").lower(),
+                "frames_decoded": video.get("framesDecoded", 0),
+                "codes_read": len(view["rendered"]),
+                "codes_wrong": view["wrong"],
+                "packets_received": sum(r.get("packetsReceived", 0) for r in (video, audio)),
+                "packets_lost": sum(r.get("packetsLost", 0) for r in (video, audio)),
+                "frames_published": len(encoded[view["from"]]),
+                "frames_lost": frames_lost(encoded[view["from"]], view["decoded"]),
+                "freezes": video.get("freezeCount", 0),
+                "audio_energy": round(audio.get("totalAudioEnergy", 0.0), 6),
+                "width": video.get("frameWidth", 0),
+                "height": video.get("frameHeight", 0),
+            }
+        )
+    return pairs
+
+
+def _connections(browser: Seen) -> list[dict[str, Any]]:
+    """Statistics of each of its associations, the publishing one first."""
+    return [browser.snapshot["publish"], *(v["statistics"] for v in browser.snapshot["views"])]
+
+
+def _cipher(browser: Seen) -> str:
+    """Of all its associations; they agree, or each is named."""
+    found = {str(c["transport"].get("srtpCipher", "")) for c in _connections(browser)}
+    return ",".join(sorted(found))
+
+
+def _loss(browsers: list[Seen]) -> dict[str, int]:
+    """No packet is dropped on purpose here; repair is what the browsers counted."""
+    rtp = [entry for b in browsers for c in _connections(b) for entry in c["rtp"]]
+    return {
+        "offered": 0,
+        "dropped": 0,
+        "rtx_in": sum(entry.get("retransmittedPacketsSent", 0) for entry in rtp),
+        "rtx_out": sum(entry.get("retransmittedPacketsReceived", 0) for entry in rtp),
+        "nacks": sum(entry.get("nackCount", 0) for entry in rtp),
+    }
+
+
+def _grown(before: Mapping[str, Any], after: Mapping[str, Any], counter: str) -> int:
+    return int(after["counters"][counter]) - int(before["counters"][counter])
+
+
+def drops(status: Mapping[str, Any]) -> dict[str, int]:
+    """By reason: of the workers, and of the steering programs."""
+    found: dict[str, int] = {}
+    steering = status["steering"]
+    for verdicts, prefix in (
+        (status["drops"], ""),
+        (steering["verdicts"], "drop_"),
+        (steering["select_verdicts"], "drop_"),
+    ):
+        for label, count in verdicts.items():
+            if count and label.startswith(prefix):
+                found[label] = found.get(label, 0) + count
+    return found
+
+
+def _imbalances(evidence: Evidence, report: Mapping[str, Any]) -> list[str]:
+    """Each law that does not hold, in a sentence."""
+    status, faults = evidence.after, []
+    counters = status["counters"]
+
+    def law(name: str, left: int, right: int) -> None:
+        if left != right:
+            faults.append(f"{name}: {left} is not {right}")
+
+    taken = counters["routed"] + counters["consumed"] + sum(status["drops"].values())
+    law("received by workers = routed + consumed + dropped", counters["rx"], taken)
+    left = counters["transmitted"] + counters["queued"] + sum(status["copy_drops"].values())
+    law("copies = transmitted + queued + dropped", counters["copies"], left)
+    if not status["balanced"]:
+        faults.append(f"the node's own books: {status['imbalance']}")
+    kernel = sum(report["kernel_udp_explained"].values())
+    if status["path"] == "udp":
+        kernel += report["slow_path_media_packets"]
+    else:
+        steered = status["steering"]["verdicts"].get("redirect_media", 0)
+        received = counters["rx_xsk"] + counters["xsk_rx_dropped"]
+        law("steered = received from AF_XDP + dropped there", steered, received)
+        law("media on the kernel's way", report["slow_path_media_packets"], 0)
+    law("datagrams of the kernel = explained", report["kernel_udp_datagrams"], kernel)
+    published = sum(
+        entry.get("packetsSent", 0)
+        for browser in evidence.browsers
+        for entry in browser.snapshot["publish"]["rtp"]
+    )
+    if report["media_packets_in"] > published:
+        faults.append(f"routed {report['media_packets_in']}, but browsers sent {published}")
+    received = sum(pair["packets_received"] for pair in report["pairs"])
+    if received > report["media_packets_out"]:
+        faults.append(
+            f"browsers received {received}, but {report['media_packets_out']} were transmitted"
+        )
+    return faults
+
+
+def _faults(evidence: Evidence, report: Mapping[str, Any]) -> list[str]:
+    """What a viewer would call wrong."""
+    faults = []
+    count, codec = len(evidence.browsers), evidence.options.codec
+    if len(report["pairs"]) != count * (count - 1):
+        faults.append(f"{len(report['pairs'])} pairs, not {count * (count - 1)}")
+    for pair in report["pairs"]:
+        who = f"{pair['from']} to {pair['to']}"
+        for key in ("codes_wrong", "packets_lost", "frames_lost", "freezes"):
+            if pair[key]:
+                faults.append(f"{who}: {key} {pair[key]}")
+        for key in ("frames_decoded", "codes_read", "audio_energy"):
+            if not pair[key]:
+                faults.append(f"{who}: no {key}")
+        due = min(pair["frames_published"], evidence.options.fps * evidence.options.seconds)
+        if pair["codes_read"] < CODES_SHARE * due:
+            faults.append(f"{who}: only {pair['codes_read']} of {due:g} frames were read")
+        if pair["codec"] != codec:
+            faults.append(f"{who}: the codec is {pair['codec'] or 'unknown'}, not {codec}")
+    for browser in evidence.browsers:
+        if any(c["state"] != "connected" for c in _connections(browser)):
+            faults.append(f"browser {browser.id} lost a connection")
+        for view in browser.snapshot["views"]:
+            for wrong in view["wrong_seen"]:
+                faults.append(f"{view['from']} to {browser.id}: a wrong code: {wrong}")
+    if bad := [status for status in evidence.delete_statuses if status // 100 != 2]:
+        faults.append(f"DELETE was answered {bad}")
+    if evidence.node_exit != 0:
+        faults.append(f"`vcfwd up` ended with exit status {evidence.node_exit}")
+    return faults

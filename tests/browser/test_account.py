@@ -1,0 +1,182 @@
+"""The lab's books, without a browser: what is counted, and what is a fault."""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forwarder.demo.browser import capture
+from forwarder.demo.browser.options import BrowserOptions
+from forwarder.demo.browser.result import Evidence, Seen, conclude, frames_lost, slow
+from forwarder.demo.browser.run import unread
+from forwarder.demo.namespaces import Host
+
+
+def rtp(**more: Any) -> list[dict[str, Any]]:
+    return [{"kind": "video", "codec": "video/VP8", **more}, {"kind": "audio", **more}]
+
+
+def connection(streams: list[dict[str, Any]]) -> dict[str, Any]:
+    transport = {"srtpCipher": "AEAD_AES_128_GCM"}
+    return {"state": "connected", "transport": transport, "rtp": streams}
+
+
+def browser(me: int, other: int) -> Seen:
+    frames = list(range(1, 101))
+    incoming = rtp(packetsReceived=200, packetsLost=0, totalAudioEnergy=0.5, freezeCount=0)
+    incoming[0].update(framesDecoded=100, frameWidth=320, frameHeight=180)
+    snapshot = {
+        "publish": connection(rtp(packetsSent=200)),
+        "encoded": frames,
+        "painted": 101,
+        "due": 101,
+        "views": [
+            {
+                "from": other,
+                "wrong": 0,
+                "wrong_seen": [],
+                "rendered": frames,
+                "decoded": frames,
+                "statistics": connection(incoming),
+            }
+        ],
+    }
+    return Seen(me, "chromium", "1", snapshot, [10.0])
+
+
+def status(routed: int, stun: int) -> dict[str, Any]:
+    zero = dict.fromkeys(("consumed", "queued", "rx_socket", "xsk_rx_dropped"), 0)
+    return {
+        "path": "xdp-native",
+        "counters": {
+            **zero,
+            "rx": routed,
+            "rx_xsk": routed,
+            "routed": routed,
+            "copies": routed,
+            "transmitted": routed,
+        },
+        "drops": {"replayed": 0},
+        "copy_drops": {},
+        "balanced": True,
+        "imbalance": "",
+        "steering": {
+            "verdicts": {"redirect_media": routed, "drop_unknown_flow": 3, "pass_stun": 9},
+            "select_verdicts": {},
+        },
+        "slow_path": {"stun": stun, "dtls": 4},
+    }
+
+
+def evidence() -> Evidence:
+    return Evidence(
+        BrowserOptions(seconds=5),
+        [browser(1, 2), browser(2, 1)],
+        before=status(0, 0),
+        media=status(800, 10),
+        after=status(800, 12),
+        kernel_udp_datagrams=12,
+        node_exit=0,
+        delete_statuses=[200, 200],
+    )
+
+
+def test_a_good_call_has_no_fault() -> None:
+    outcome = conclude(evidence())
+    assert outcome.faults == []
+    assert outcome.report["accounting_balanced"] is True
+    assert outcome.report["drops"] == {"drop_unknown_flow": 3}
+    assert outcome.report["kernel_udp_explained"] == {"stun": 12, "dtls": 0, "quic": 0}
+    assert (outcome.report["media_packets_in"], outcome.report["join_ms"]) == (800, [10.0, 10.0])
+
+
+def view(good: Evidence) -> Any:
+    return good.browsers[0].snapshot["views"][0]
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda e: view(e).update(wrong=1, wrong_seen=["x"]), "a wrong code"),
+        (lambda e: view(e).update(rendered=[1, 2]), "only 2 of 75 frames"),
+        (lambda e: view(e).update(decoded=[1, 3, 100]), "frames_lost 97"),
+        (lambda e: view(e)["statistics"].update(state="failed"), "lost a connection"),
+        (lambda e: view(e)["statistics"]["rtp"][0].update(freezeCount=1), "freezes 1"),
+        (lambda e: view(e)["statistics"]["rtp"][0].update(codec="video/AV1"), "codec is av1"),
+        (lambda e: view(e)["statistics"]["rtp"][1].update(totalAudioEnergy=0), "no audio_energy"),
+        (lambda e: view(e)["statistics"]["rtp"][1].update(packetsLost=2), "packets_lost 2"),
+        (lambda e: view(e)["statistics"]["rtp"][1].update(packetsReceived=900), "received 1500"),
+        (lambda e: e.browsers[0].snapshot.update(views=[]), "1 pairs, not 2"),
+        (lambda e: e.delete_statuses.append(404), "DELETE was answered [404]"),
+        (lambda e: setattr(e, "node_exit", 1), "exit status 1"),
+        (lambda e: setattr(e, "kernel_udp_datagrams", 13), "kernel = explained: 13 is not 12"),
+        (lambda e: e.after["counters"].update(rx_socket=5), "kernel's way: 5"),
+        (lambda e: e.after["counters"].update(rx=801), "routed + consumed + dropped"),
+        (lambda e: e.after["counters"].update(queued=1), "transmitted + queued"),
+        (lambda e: e.after["steering"]["verdicts"].update(redirect_media=801), "steered"),
+        (lambda e: e.after.update(balanced=False, imbalance="x"), "own books: x"),
+        (lambda e: e.media["counters"].update(routed=1000), "routed 1000, but"),
+    ],
+)
+def test_each_fault_is_told(damage: Any, words: str) -> None:
+    bad = copy.deepcopy(evidence())
+    damage(bad)
+    outcome = conclude(bad)
+    assert any(words in fault for fault in outcome.faults), outcome.faults
+
+
+def test_lost_frames_are_counted_between_the_first_and_the_last_decoded() -> None:
+    assert frames_lost([1, 2, 3, 4, 5, 6], [3, 5]) == 1
+    assert frames_lost([1, 2, 3], []) == 0
+    assert frames_lost([], [4]) == 0
+    assert frames_lost([1, 2, 3, 4], [1, 2, 2, 4]) == 1
+
+
+def test_a_machine_too_slow_is_told() -> None:
+    seen = browser(1, 2)
+    assert slow([seen]) == []
+    seen.snapshot["painted"] = 50
+    seen.snapshot["publish"]["rtp"][0]["qualityLimitationDurations"] = {"cpu": 1.5}
+    assert len(slow([seen])) == 2
+
+
+def test_captures_are_merged_in_order_of_time(tmp_path: Path) -> None:
+    def record(ns: int, data: bytes) -> bytes:
+        return capture._RECORD.pack(5, ns, len(data), len(data)) + data
+
+    one, other, both = (tmp_path / name for name in ("one", "other", "both"))
+    one.write_bytes(capture._HEADER + record(1, b"a") + record(3, b"ccc"))
+    other.write_bytes(capture._HEADER + record(2, b"bb") + record(4, b"dddd")[:-1])
+    assert capture.merge([one, other], both) == 3
+    assert both.read_bytes() == (
+        capture._HEADER + record(1, b"a") + record(2, b"bb") + record(3, b"ccc")
+    )
+
+
+@pytest.mark.root
+def test_a_capture_sees_the_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "lo.pcap"
+    monkeypatch.setattr(sys, "stdin", (tmp_path / "empty").open("w+"))
+    capture.main("lo", str(file))
+    ready, summary = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert ready == {"event": "ready"}
+    assert summary["missed"] == 0
+    assert capture.merge([file], tmp_path / "again") == summary["packets"]
+
+
+def test_unread_datagrams_are_seen() -> None:
+    import socket
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+        assert unread(Host("", "127.0.0.1"), port) == 0
+        sock.sendto(b"x" * 100, ("127.0.0.1", port))
+        assert unread(Host("", "127.0.0.1"), port) > 0

@@ -1,0 +1,118 @@
+"""The test page against itself: publisher and viewer in one page, without a node.
+
+It shows what the lab relies on: codes survive each codec, a stranger's code is not taken for the
+publisher's, and the painted numbers of encoded frames are known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from forwarder.demo.browser.chromium import Chromium, playwright
+from forwarder.demo.browser.options import CODECS
+from forwarder.demo.browser.result import frames_lost
+from forwarder.demo.namespaces import Lab
+from forwarder.demo.options import DemoError
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(150)]
+FRAMES = 20  # read before a test judges
+POLL_S, PATIENCE_S = 0.3, 60.0
+SOURCE = {"id": 7, "name": "seven", "width": 320, "height": 180, "fps": 15}
+
+
+@pytest_asyncio.fixture
+async def browser(tmp_path: Path) -> AsyncIterator[Chromium]:
+    with Lab(prefix="vcpage") as lab:
+        async with AsyncExitStack() as made:
+            driver = await made.enter_async_context(playwright())
+            yield await Chromium.open(made, driver, "browser", lab.pub, tmp_path / "profile")
+
+
+async def watch(browser: Chromium) -> dict[str, Any]:
+    """The snapshot after FRAMES frames, and after the publisher has stopped."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            counts = await browser.call("counts")
+            if sum(read for _, read in counts["rendered"]) >= FRAMES:
+                break
+            snapshot = await browser.call("snapshot")
+            if snapshot["views"][0]["wrong"] >= FRAMES:
+                break
+            await asyncio.sleep(POLL_S)
+        await browser.call("hush")
+        before = None
+        while (now := (await browser.call("counts"))["rendered"]) != before:
+            before = now
+            await asyncio.sleep(POLL_S)
+    found: dict[str, Any] = await browser.call("snapshot")
+    return found
+
+
+@pytest.mark.parametrize("codec", CODECS)
+async def test_codes_survive_the_codec(browser: Chromium, codec: str) -> None:
+    assert (await browser.call("start", SOURCE))["audio"] == "running"
+    await browser.call("selfTest", {"codec": codec, "timeoutMs": 20000})
+    snapshot = await watch(browser)
+    (view,) = snapshot["views"]
+    assert (view["wrong"], view["wrong_seen"]) == (0, [])
+    assert len(view["rendered"]) >= FRAMES
+    assert set(view["rendered"]) <= set(view["decoded"])
+    encoded = snapshot["encoded"]
+    assert encoded == sorted(set(encoded))
+    assert frames_lost(encoded, view["decoded"]) == 0
+    # Every frame was read under the number that it was encoded under, up to the edge where a
+    # busy page painted two at a time.
+    strangers = set(view["decoded"]) - set(encoded)
+    assert len(strangers) <= len(encoded) / 4
+    video = next(r for r in view["statistics"]["rtp"] if r["kind"] == "video")
+    audio = next(r for r in view["statistics"]["rtp"] if r["kind"] == "audio")
+    assert video["codec"].lower() == f"video/{codec}"
+    assert audio["codec"] == "audio/opus"
+    assert audio["totalAudioEnergy"] > 0
+    assert (video["frameWidth"], video["frameHeight"]) == (320, 180)
+    assert view["statistics"]["transport"]["srtpCipher"]
+
+
+async def test_a_strangers_picture_is_a_wrong_code(browser: Chromium) -> None:
+    await browser.call("start", SOURCE)
+    # The viewer expects 8, the canvas paints 7.
+    await browser.page.evaluate("lab.painter.id = 8")
+    await browser.call("selfTest", {"codec": "vp8", "timeoutMs": 20000})
+    await browser.page.evaluate("lab.painter.id = 7")
+    (view,) = (await watch(browser))["views"]
+    assert view["wrong"] >= FRAMES
+    assert {wrong["code"]["id"] for wrong in view["wrong_seen"]} <= {7, 8}
+    assert any(wrong["code"]["id"] == 7 for wrong in view["wrong_seen"])
+
+
+async def test_a_damaged_code_is_not_read(browser: Chromium) -> None:
+    """Each single cell that flips is noticed; so is a picture without a code."""
+    found = await browser.page.evaluate(
+        """() => {
+          const bits = encodeCode(5, 1234, 5678);
+          const flipped = bits.map((_, at) => bits.map((bit, i) => (i === at ? 1 - bit : bit)));
+          const canvas = document.createElement("canvas");
+          Object.assign(canvas, { width: 640, height: 360 });
+          const g = canvas.getContext("2d"), reader = new Reader();
+          const blank = reader.read(canvas);
+          paintCode(g, 640, 360, bits);
+          return { good: decodeCode(bits), bad: flipped.filter((b) => decodeCode(b)).length,
+                   blank, painted: reader.read(canvas) };
+        }"""
+    )
+    code = {"id": 5, "number": 1234, "clock": 5678}
+    assert found == {"good": code, "bad": 0, "blank": None, "painted": code}
+
+
+async def test_a_failure_in_the_page_is_told_with_its_words(browser: Chromium) -> None:
+    await browser.call("start", SOURCE)
+    what = {"url": "https://[fd00::1]:9/whip/demo", "token": "x", "codec": "morse"}
+    with pytest.raises(DemoError, match=r"browser: publish failed.*cannot send morse"):
+        await browser.call("publish", {**what, "timeoutMs": 1000})

@@ -1,0 +1,154 @@
+"""`vcfwd demo-browser` end to end: Chromium in namespaces, WHIP in, WHEP out, native XDP.
+
+The JSON object is the contract: its fields are checked by name, its numbers against each other.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT_S = 150
+FIELDS = {
+    "path",
+    "participants",
+    "browsers",
+    "pairs",
+    "loss",
+    "media_packets_in",
+    "media_packets_out",
+    "slow_path_media_packets",
+    "kernel_udp_datagrams",
+    "kernel_udp_explained",
+    "drops",
+    "accounting_balanced",
+    "join_ms",
+    "screenshots",
+}
+PAIR_FIELDS = {
+    "from",
+    "to",
+    "codec",
+    "frames_decoded",
+    "codes_read",
+    "codes_wrong",
+    "packets_received",
+    "packets_lost",
+    "frames_published",
+    "frames_lost",
+    "freezes",
+    "audio_energy",
+    "width",
+    "height",
+}
+SECONDS = 5
+FRAMES_MIN = 15  # read of each picture: 5 s at half of the frame rate, and that halved
+
+built = pytest.mark.skipif(
+    not (ROOT / "build" / "vcfwd-dataplane").exists(), reason="build/vcfwd-dataplane is not built"
+)
+pytestmark = [pytest.mark.root, built, pytest.mark.timeout(TIMEOUT_S + 20)]
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "forwarder.cli.app", "demo-browser", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+
+
+def leftovers() -> set[str]:
+    spaces = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True)
+    found = {line.split()[0] for line in spaces.stdout.splitlines() if line.startswith("vcbrow")}
+    return found | {str(path) for path in Path("/run").glob("vcfwd-browser-*")}
+
+
+@pytest.fixture(autouse=True)
+def _clean() -> Any:
+    before = leftovers()
+    yield
+    assert leftovers() <= before
+
+
+def check(report: dict[str, Any], *, path: str, participants: int, codec: str = "vp8") -> None:
+    """What holds for every run without loss."""
+    assert set(report) == FIELDS
+    assert report["path"] == path
+    assert report["participants"] == participants == len(report["browsers"])
+    for browser in report["browsers"]:
+        assert set(browser) == {"id", "name", "version", "srtp_cipher"}
+        assert (browser["name"], browser["srtp_cipher"]) == ("chromium", "AEAD_AES_128_GCM")
+    ids = {browser["id"] for browser in report["browsers"]}
+    pairs = {(pair["from"], pair["to"]) for pair in report["pairs"]}
+    assert pairs == {(a, b) for a in ids for b in ids if a != b}
+    assert len(report["pairs"]) == len(pairs)
+    for pair in report["pairs"]:
+        assert set(pair) == PAIR_FIELDS
+        assert pair["codec"] == codec
+        assert pair["codes_read"] >= FRAMES_MIN
+        assert pair["codes_read"] <= pair["frames_decoded"] <= pair["frames_published"]
+        assert (pair["codes_wrong"], pair["packets_lost"], pair["frames_lost"]) == (0, 0, 0)
+        assert pair["freezes"] == 0
+        assert pair["audio_energy"] > 0
+        assert (pair["width"], pair["height"]) == (320, 180)
+        assert pair["packets_received"] > pair["frames_decoded"]
+    assert report["loss"]["offered"] == report["loss"]["dropped"] == 0
+    received = sum(pair["packets_received"] for pair in report["pairs"])
+    assert report["media_packets_out"] >= received
+    assert report["media_packets_in"] > 0
+    explained = report["kernel_udp_explained"]
+    assert set(explained) == {"stun", "dtls", "quic"}
+    assert explained["stun"] > 0
+    assert explained["dtls"] > 0
+    media = report["slow_path_media_packets"]
+    assert report["kernel_udp_datagrams"] == sum(explained.values()) + media
+    assert (media > 0) == (path == "udp")
+    assert report["accounting_balanced"] is True
+    assert len(report["join_ms"]) == participants**2
+    assert all(ms > 0 for ms in report["join_ms"])
+    for shot in report["screenshots"]:
+        assert Path(shot).read_bytes().startswith(b"\x89PNG")
+    assert len(report["screenshots"]) == participants
+
+
+@pytest.mark.parametrize("path", ["xdp", "udp"])
+def test_two_chromium_see_and_hear_each_other(tmp_path: Path, path: str) -> None:
+    pcap = tmp_path / "call.pcap"
+    done = command(
+        *("--participants", "2", "--seconds", str(SECONDS), "--path", path, "--json"),
+        *("--out", str(tmp_path), "--pcap", str(pcap)),
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+    check(report, path="xdp-native" if path == "xdp" else "udp", participants=2)
+    # Both links, both ways: each packet that came in, each that went out.
+    assert pcap.stat().st_size > 50 * (report["media_packets_in"] + report["media_packets_out"])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--path", "carrier-pigeon"),
+        ("--codec", "theora"),
+        ("--browsers", "chromium,firefox"),
+        ("--simulcast",),
+        ("--loss", "5"),
+        ("--no-repair",),
+        ("--pcap", "/nowhere/at/all.pcap"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_what_is_not_served_is_refused_with_a_sentence(arguments: tuple[str, ...]) -> None:
+    done = command(*arguments)
+    assert done.returncode == 2
+    assert arguments[0] in done.stderr
+    assert not done.stdout
