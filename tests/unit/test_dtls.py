@@ -1,0 +1,255 @@
+"""DTLS-SRTP against OpenSSL's own client: suites, loss, order, fragments, wrong certificates."""
+
+from __future__ import annotations
+
+import datetime as dt
+import gc
+import random
+import time
+from collections import deque
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from OpenSSL import SSL
+
+from forwarder.ice import dtls
+from forwarder.ice.dtls import DtlsServer, Identity
+from forwarder.ids import ParticipantId
+from forwarder.rtp.suites import Suite
+
+WHO = ParticipantId("p1")
+LABEL = b"EXTRACTOR-dtls_srtp"
+
+
+def make_certificate(who: str) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, who)])
+    start = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(7)
+        .not_valid_before(start)
+        .not_valid_after(start + dt.timedelta(days=30))
+        .sign(key, hashes.SHA256())
+    )
+    return built, key
+
+
+@pytest.fixture(scope="module")
+def identity() -> Identity:
+    return Identity(*make_certificate("node"))
+
+
+class Peer:
+    """A DTLS client on memory buffers."""
+
+    def __init__(self, profiles: bytes, mtu: int = 1200) -> None:
+        certificate, key = make_certificate("client")
+        self.fingerprint = certificate.fingerprint(hashes.SHA256()).hex(":").upper()
+        context = SSL.Context(SSL.DTLS_CLIENT_METHOD)
+        context.set_options(SSL.OP_NO_QUERY_MTU)
+        context.set_verify(SSL.VERIFY_PEER, lambda *_: True)
+        context.set_tlsext_use_srtp(profiles)
+        context.use_certificate(certificate)
+        context.use_privatekey(key)
+        self.connection = SSL.Connection(context)
+        self.connection.set_connect_state()
+        self.connection.set_tlsext_host_name(b"a" * 240)  # a ClientHello as long as a browser's
+        self.connection.set_ciphertext_mtu(mtu)
+        self.done = False
+
+    def step(self, data: bytes = b"") -> list[bytes]:
+        """Each record in a datagram of its own."""
+        if data:
+            self.connection.bio_write(data)
+        try:
+            if self.done:
+                self.connection.recv(2000)
+            else:
+                self.connection.do_handshake()
+                self.done = True
+        except SSL.WantReadError:
+            pass
+        return self.outgoing()
+
+    def outgoing(self) -> list[bytes]:
+        try:
+            raw = self.connection.bio_read(65536)
+        except SSL.WantReadError:
+            return []
+        found = []
+        while raw:
+            size = 13 + int.from_bytes(raw[11:13], "big")
+            found.append(raw[:size])
+            raw = raw[size:]
+        return found
+
+    def keys(self, suite: Suite) -> tuple[bytes, ...]:
+        k, s = suite.key_size, suite.salt_size
+        raw = self.connection.export_keying_material(LABEL, 2 * (k + s))
+        return raw[:k], raw[2 * k : 2 * k + s], raw[k : 2 * k], raw[2 * k + s :]
+
+
+def handshake(server: DtlsServer, peer: Peer, chance: random.Random, loss: float = 0.0):
+    """Until both are done; what is lost comes again by the timers.  Returns the node's keys."""
+    to_server: deque[bytes] = deque(peer.step())
+    to_client: deque[bytes] = deque()
+    keys = None
+    deadline = time.monotonic() + 30
+    while not (peer.done and keys):
+        assert time.monotonic() < deadline, dict(server.counters)
+        if to_server and (not to_client or chance.random() < 0.5):
+            if loss and len(to_server) > 1 and chance.random() < 0.3:
+                to_server.rotate(1)
+            data = to_server.popleft()
+            if chance.random() >= loss:
+                output = server.receive(WHO, data, 0.0)
+                to_client.extend(output.datagrams)
+                keys = output.keys or keys
+        elif to_client:
+            data = to_client.popleft()
+            assert len(data) <= dtls.MTU
+            if chance.random() >= loss:
+                to_server.extend(peer.step(data))
+        else:
+            if not peer.done and peer.connection.DTLSv1_get_timeout() is not None:
+                peer.connection.DTLSv1_handle_timeout()
+                to_server.extend(peer.outgoing())
+            to_client.extend(data for _, data in server.tick(0.0)[0])
+            time.sleep(0.005)  # the timers are OpenSSL's
+    return keys
+
+
+@pytest.mark.parametrize(
+    ("profiles", "suite"),
+    [
+        (b"SRTP_AES128_CM_SHA1_80:SRTP_AEAD_AES_128_GCM", Suite.GCM),
+        (b"SRTP_AEAD_AES_128_GCM", Suite.GCM),
+        (b"SRTP_AES128_CM_SHA1_80", Suite.SHA1),
+    ],
+)
+def test_both_sides_get_the_same_keys(identity: Identity, profiles: bytes, suite: Suite) -> None:
+    server, peer = DtlsServer(identity), Peer(profiles)
+    server.expect(WHO, "sha-256", peer.fingerprint, 0.0)
+    keys = handshake(server, peer, random.Random(1))
+    assert keys.suite is suite
+    assert (keys.rx_key, keys.rx_salt, keys.tx_key, keys.tx_salt) == peer.keys(suite)
+    assert server.half_open == 0
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_loss_reordering_and_fragments(identity: Identity, seed: int) -> None:
+    server, peer = DtlsServer(identity), Peer(b"SRTP_AEAD_AES_128_GCM", mtu=260)
+    server.expect(WHO, "sha-256", peer.fingerprint, 0.0)
+    keys = handshake(server, peer, random.Random(seed), loss=0.15)
+    assert (keys.rx_key, keys.rx_salt, keys.tx_key, keys.tx_salt) == peer.keys(Suite.GCM)
+
+
+def test_a_fragmented_client_hello_makes_one_handshake(identity: Identity) -> None:
+    server, peer = DtlsServer(identity), Peer(b"SRTP_AEAD_AES_128_GCM", mtu=260)
+    server.expect(WHO, "sha-256", peer.fingerprint, 0.0)
+    first = peer.step()
+    assert len(first) > 1
+    for data in first[:-1]:
+        assert server.receive(WHO, data, 0.0).datagrams == ()
+    assert server.receive(WHO, first[-1], 0.0).datagrams
+
+
+def run_until_keys(server: DtlsServer, peer: Peer):
+    """The output that carries the keys, not given to the client; and the client's last flight."""
+    flight = peer.step()
+    while True:
+        outputs = [server.receive(WHO, data, 0.0) for data in flight]
+        if outputs[-1].keys:
+            return outputs[-1], flight
+        flight = [d for o in outputs for data in o.datagrams for d in peer.step(data)]
+        assert flight
+
+
+def test_a_lost_last_flight_is_sent_again_until_it_is_freed(identity: Identity) -> None:
+    server, peer = DtlsServer(identity), Peer(b"SRTP_AEAD_AES_128_GCM")
+    server.expect(WHO, "sha-256", peer.fingerprint, 0.0)
+    run_until_keys(server, peer)
+    deadline = time.monotonic() + 10
+    while not peer.done:
+        assert time.monotonic() < deadline
+        peer.connection.DTLSv1_handle_timeout()
+        for data in peer.outgoing():
+            for answer in server.receive(WHO, data, 1.0).datagrams:
+                peer.step(answer)
+        time.sleep(0.01)
+    server.tick(dtls.LINGER_S)
+    assert server.receive(WHO, b"\x16" * 40, dtls.LINGER_S).datagrams == ()
+    assert server.counters["late"] == 1
+
+
+def test_another_certificate_gets_neither_keys_nor_the_last_flight(identity: Identity) -> None:
+    server, peer = DtlsServer(identity), Peer(b"SRTP_AEAD_AES_128_GCM")
+    server.expect(WHO, "sha-256", ":".join(["AA"] * 32), 0.0)
+    flight = peer.step()
+    for _ in range(6):
+        outputs = [server.receive(WHO, data, 0.0) for data in flight]
+        assert not any(o.keys for o in outputs)
+        flight = [d for o in outputs for data in o.datagrams for d in peer.step(data)]
+    assert not peer.done
+    assert server.counters["wrong_fingerprint"] == 1
+    assert server.receive(WHO, peer.step()[0] if flight else b"\x16" * 30, 0.0).datagrams == ()
+
+
+def test_no_state_before_a_client_hello_and_none_for_strangers(identity: Identity) -> None:
+    server = DtlsServer(identity)
+    assert server.receive(WHO, b"\x16\xfe\xfd" + bytes(60), 0.0).datagrams == ()
+    assert server.counters["late"] == 1
+    server.expect(WHO, "sha-256", "AA", 0.0)
+    for garbage in (
+        b"\x14",
+        b"\x16" * 13,
+        b"\x17\xfe\xfd" + bytes(60),
+        b"\x16\xfe\xfd" + bytes(60),
+    ):
+        assert server.receive(WHO, garbage, 0.0).datagrams == ()
+    assert server.counters["no_client_hello"] == 4
+    assert server.counters["started"] == 0
+
+
+def test_garbage_after_a_client_hello_ends_in_a_counter(identity: Identity) -> None:
+    chance = random.Random(5)
+    for _ in range(200):
+        server, peer = DtlsServer(identity), Peer(b"SRTP_AEAD_AES_128_GCM")
+        server.expect(WHO, "sha-256", peer.fingerprint, 0.0)
+        hello = bytearray(peer.step()[0])
+        for _ in range(chance.randrange(1, 6)):
+            hello[chance.randrange(len(hello))] = chance.randrange(256)
+        server.receive(WHO, bytes(hello[: chance.randrange(14, len(hello) + 1)]), 0.0)
+        server.receive(WHO, chance.randbytes(chance.randrange(1, 1500)), 0.0)
+        assert server.counters["completed"] == 0
+
+
+def test_a_handshake_may_not_receive_for_ever(identity: Identity) -> None:
+    server, peer = DtlsServer(identity), Peer(b"SRTP_AEAD_AES_128_GCM")
+    server.expect(WHO, "sha-256", peer.fingerprint, 0.0)
+    hello = peer.step()[0]
+    for _ in range(dtls.HANDSHAKE_BYTES_MAX // len(hello) + 2):
+        server.receive(WHO, hello, 0.0)
+    assert server.counters["too_many_bytes"] == 1
+
+
+def test_half_open_is_bounded_and_expires(identity: Identity) -> None:
+    server = DtlsServer(identity)
+    hello = Peer(b"SRTP_AEAD_AES_128_GCM").step()[0]
+    for n in range(dtls.HALF_OPEN_MAX):
+        assert not server.full
+        server.expect(ParticipantId(f"p{n}"), "sha-256", "AA", 0.0)
+        assert server.receive(ParticipantId(f"p{n}"), hello, 0.0).datagrams
+    assert server.full
+    assert server.tick(dtls.DEADLINE_S - 0.1)[1] == []
+    assert len(server.tick(dtls.DEADLINE_S)[1]) == dtls.HALF_OPEN_MAX
+    assert (server.half_open, server.full) == (0, False)
+    gc.collect()
+    assert not [o for o in gc.get_objects() if isinstance(o, dtls.Endpoint)]

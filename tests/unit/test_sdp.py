@@ -1,0 +1,247 @@
+"""Offers of browsers and their answers; garbage; trickle fragments.
+
+tests/unit/sdp holds the offers.  They have the shapes of the browsers' offers, written after their
+published form, not captured: the browser tests use the browsers' own.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+import sdp_transform
+from aiortc.sdp import SessionDescription
+
+from forwarder.errors import ErrorCode, ProtocolError
+from forwarder.rtp.codecs import Codec, Kind
+from forwarder.signaling.sdp import (
+    Candidate,
+    Local,
+    Stream,
+    Way,
+    negotiate,
+    parse_fragment,
+    parse_offer,
+    render,
+    render_fragment,
+)
+from forwarder.table import Ext
+
+FIXTURES = Path(__file__).parent / "sdp"
+CHROMIUM, FIREFOX, SAFARI = "chromium-publish", "firefox-publish", "safari-view"
+LOCAL = Local(
+    "ufragOfNode",
+    "passwordOfTheNode0123456789",
+    ":".join(["AB"] * 32),
+    (Candidate("192.0.2.1", 4433), Candidate("2001:db8::1", 4433)),
+    7,
+    {"0": Stream(1001, "cname", "s", "a"), "1": Stream(1002, "cname", "s", "v")},
+)
+
+
+def offer(name: str) -> bytes:
+    text = (FIXTURES / f"{name}.sdp").read_text()
+    return text.replace("\n", "\r\n").encode()
+
+
+def changed(name: str, old: str, new: str, count: int = -1) -> bytes:
+    text = offer(name).decode()
+    assert old in text
+    return text.replace(old, new, count).encode()
+
+
+def test_chromium_publishes_vp8_and_opus_without_resends() -> None:
+    made = negotiate(parse_offer(offer(CHROMIUM)), Way.RECEIVE)
+    audio, video = made.accepted
+    assert [(c, f.pt) for c, f in audio.formats] == [(Codec.OPUS, 111)]
+    assert [(c, f.pt) for c, f in video.formats] == [(Codec.VP8, 96)]
+    assert (audio.ssrc, video.ssrc) == (1399694169, 2231627014)
+    assert made.extensions == {Ext.MID: 4, Ext.AUDIO_LEVEL: 1}
+    assert made.ufrag == "Xk3T"
+    text = render(made, LOCAL)
+    answer = sdp_transform.parse(text)
+    assert answer["icelite"] == "ice-lite"
+    assert answer["groups"] == [{"type": "BUNDLE", "mids": "0 1"}]
+    for section in answer["media"]:
+        assert (section["setup"], section["direction"]) == ("passive", "recvonly")
+        assert section["rtcpMux"]
+    fed = [(f["type"], f.get("subtype")) for f in answer["media"][1]["rtcpFb"]]
+    assert fed == [("nack", "pli"), ("ccm", "fir")]
+    for absent in ("rtx", "goog-remb", "transport-cc", "abs-send-time", "simulcast", "red/"):
+        assert absent not in text
+
+
+def test_the_answer_is_read_alike_by_another_implementation() -> None:
+    read = SessionDescription.parse(
+        render(negotiate(parse_offer(offer(CHROMIUM)), Way.RECEIVE), LOCAL)
+    )
+    audio, video = read.media
+    assert (audio.ice.usernameFragment, audio.ice.iceLite) == ("ufragOfNode", True)
+    assert [(c.ip, c.port, c.type) for c in audio.ice_candidates] == [
+        ("192.0.2.1", 4433, "host"),
+        ("2001:db8::1", 4433, "host"),
+    ]
+    assert video.dtls.role == "server"
+    assert [c.mimeType for c in video.rtp.codecs] == ["video/VP8"]
+
+
+def test_the_codec_order_of_the_room_decides() -> None:
+    parsed = parse_offer(offer(CHROMIUM))
+    for order, pt in (
+        ((Codec.H264, Codec.VP8), 109),
+        ((Codec.VP9,), 98),
+        ((Codec.AV1, Codec.VP8), 45),
+    ):
+        made = negotiate(parsed, Way.RECEIVE, order)
+        assert made.accepted[1].formats[0][1].pt == pt
+
+
+def test_h264_needs_packetization_mode_1() -> None:
+    only_mode_0 = changed(CHROMIUM, "packetization-mode=1", "packetization-mode=0")
+    made = negotiate(parse_offer(only_mode_0), Way.RECEIVE, (Codec.H264,))
+    assert [a.kind for a in made.accepted] == [Kind.AUDIO]
+
+
+def test_firefox_bundle_only_is_live_and_application_is_refused() -> None:
+    made = negotiate(parse_offer(offer(FIREFOX)), Way.RECEIVE)
+    assert [a.media.mid for a in made.accepted] == ["0", "1"]
+    assert made.fingerprint.value.startswith("1C:2D")
+    assert made.ufrag == "12345678"
+    answer = sdp_transform.parse(render(made, LOCAL))
+    assert [m["port"] for m in answer["media"]] == [9, 9, 0]
+    assert answer["groups"][0]["mids"] == "0 1"
+    assert str(answer["media"][2]["payloads"]) == "webrtc-datachannel"
+
+
+def test_safari_views_with_payload_types_of_its_own() -> None:
+    made = negotiate(parse_offer(offer(SAFARI)), Way.SEND)
+    assert [(c, f.pt) for c, f in made.accepted[1].formats] == [(Codec.VP8, 100), (Codec.H264, 98)]
+    assert made.ufrag == "1e10"  # looks like a number, and is none
+    answer = sdp_transform.parse(render(made, LOCAL))
+    video = answer["media"][1]
+    assert (video["direction"], video["payloads"]) == ("sendonly", "100 98")
+    assert {(s["id"], s["attribute"]) for s in video["ssrcs"]} == {(1002, "cname"), (1002, "msid")}
+
+
+def test_simulcast_is_answered_by_one_layer() -> None:
+    layers = "a=rid:h send\r\na=rid:l send\r\na=simulcast:send h;l\r\na=ssrc-group:FID"
+    parsed = parse_offer(changed(CHROMIUM, "a=ssrc-group:FID", layers))
+    assert (parsed.media[1].rids, parsed.media[1].simulcast) == (("h", "l"), True)
+    made = negotiate(parsed, Way.RECEIVE)
+    assert made.accepted[1].ssrc is None  # bound by its mid
+    assert "simulcast" not in render(made, LOCAL)
+    assert "rid" not in render(made, LOCAL).replace("a=mid", "")
+
+
+def test_a_second_video_is_refused_by_port_0() -> None:
+    text = offer(CHROMIUM).decode()
+    video = text[text.index("m=video") :]
+    more = text.replace("BUNDLE 0 1", "BUNDLE 0 1 2") + video.replace("mid:1", "mid:2")
+    answer = sdp_transform.parse(render(negotiate(parse_offer(more.encode()), Way.RECEIVE), LOCAL))
+    assert [m["port"] for m in answer["media"]] == [9, 9, 0]
+    assert answer["groups"][0]["mids"] == "0 1"
+
+
+UNUSABLE = [
+    ("a=rtcp-mux\r\n", "", "rtcp-mux"),
+    ("a=setup:actpass", "a=setup:passive", "DTLS role"),
+    ("a=group:BUNDLE 0 1\r\n", "", "BUNDLE"),
+    ("a=ice-ufrag:Xk3T\r\n", "", "ICE credentials"),
+    ("a=ice-ufrag:Xk3T", "a=ice-ufrag:X!", "ice-chars"),
+    ("a=fingerprint:sha-256", "a=fingerprint:md5", "fingerprint"),
+    ("a=mid:1", "a=mid:0", "same mid"),
+    ("a=mid:1", "a=mid:abcdefghijklmnopq", "more than 16"),
+    ("a=extmap:14 urn:ietf:params:rtp-hdrext:toffset", "a=extmap:1 urn:x", "two things"),
+    ("v=0\r\n", "", "v=0"),
+    ("m=video 9 UDP/TLS/RTP/SAVPF", "m=video UDP", "malformed"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "why"), UNUSABLE)
+def test_what_cannot_be_used_is_told(old: str, new: str, why: str) -> None:
+    with pytest.raises(ProtocolError, match=why) as refused:
+        negotiate(parse_offer(changed(CHROMIUM, old, new)), Way.RECEIVE)
+    assert refused.value.code is ErrorCode.BAD_MESSAGE
+
+
+@pytest.mark.parametrize("name", [CHROMIUM, FIREFOX])
+def test_a_publisher_cannot_view_with_its_offer(name: str) -> None:
+    with pytest.raises(ProtocolError, match="recvonly") as refused:
+        negotiate(parse_offer(offer(name)), Way.SEND)
+    assert refused.value.code is ErrorCode.CODEC_UNSUPPORTED
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff\xfe",
+        b"v=0",
+        b"v=0\r\n" + b"m=audio 9 UDP/TLS/RTP/SAVPF 0\r\n" * 65,
+        b"v=0\r\nm=audio 9 x 0\r\n" + b"a=extmap:1 u\r\n" * 200,
+        b"v=0\r\na=" + b"x" * 5000,
+        b"v=0\r\n" + b"a=x\r\n" * 5000,
+        b"v=0\r\n" + b"a" * 70_000,
+    ],
+)
+def test_garbage_is_refused(data: bytes) -> None:
+    with pytest.raises(ProtocolError) as refused:
+        negotiate(parse_offer(data), Way.RECEIVE)
+    assert refused.value.code in (ErrorCode.BAD_MESSAGE, ErrorCode.TOO_LARGE)
+
+
+def test_mutated_offers_end_in_an_answer_or_a_refusal() -> None:
+    chance = random.Random(11)
+    originals = [offer(name) for name in (CHROMIUM, FIREFOX, SAFARI)]
+    answered = refused = 0
+    for _ in range(400):
+        lines = chance.choice(originals).split(b"\r\n")
+        for _ in range(chance.randrange(1, 8)):
+            at = chance.randrange(len(lines))
+            match chance.randrange(4):
+                case 0:
+                    del lines[at]
+                case 1:
+                    lines.insert(at, chance.choice(lines))
+                case 2:
+                    line = bytearray(lines[at] or b"a")
+                    line[chance.randrange(len(line))] = chance.randrange(256)
+                    lines[at] = bytes(line)
+                case 3:
+                    words = lines[at].split(b" ")
+                    words[chance.randrange(len(words))] = chance.choice(
+                        [b"", b"-1", b"999999999999999999999", b"1e400", b"nan", b"a" * 300]
+                    )
+                    lines[at] = b" ".join(words)
+            if len(lines) < 2:
+                break
+        try:
+            way = chance.choice(list(Way))
+            render(negotiate(parse_offer(b"\r\n".join(lines)), way), LOCAL)
+            answered += 1
+        except ProtocolError:
+            refused += 1
+    assert answered > 20
+    assert refused > 20
+
+
+def test_fragments() -> None:
+    text = (
+        "a=ice-ufrag:1e10\r\na=ice-pwd:0123456789012345678901\r\nm=audio 9 RTP/AVP 0\r\na=mid:0\r\n"
+        "a=candidate:1 1 udp 1 198.51.100.1 5000 typ host\r\n"
+        "a=candidate:2 1 tcp 1 x.local 9 typ host tcptype active\r\na=end-of-candidates\r\n"
+    )
+    found = parse_fragment(text.encode())
+    assert (found.ufrag, found.candidates, found.ended) == ("1e10", 2, True)
+    assert parse_fragment(b"a=candidate:1 1 udp 1 192.0.2.9 5 typ host\r\n").ufrag == ""
+    for bad in (b"", b"\r\n", b"a=ice-ufrag:abcd", b"a=x", b"hello", b"\xff"):
+        with pytest.raises(ProtocolError):
+            parse_fragment(bad)
+
+
+def test_a_restart_is_answered_with_credentials_and_candidates() -> None:
+    text = render_fragment("newU", "newP", (("audio", "0"), ("video", "1")), LOCAL.candidates)
+    assert text.startswith("a=ice-lite\r\na=group:BUNDLE 0 1\r\nm=audio 9 ")
+    assert "a=ice-ufrag:newU\r\na=ice-pwd:newP\r\n" in text
+    assert "192.0.2.1 4433 typ host" in text
