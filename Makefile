@@ -106,10 +106,15 @@ demo-browser: build browser-debs
 
 FUZZ_SECONDS ?= 5
 
-test: build lint flame-deps
+test: build lint flame-deps perf-deps
 	$(MAKE) -s -C tests/c check check-asan check-tsan
 	$(MAKE) -s -C tests/c fuzz FUZZ_SECONDS=$(FUZZ_SECONDS)
 	$(PY) -m pytest
+
+# What the performance rig needs: rtpengine (its service left off), the baselines, its own tools.
+perf-deps: debs
+	$(MAKE) -s -C perf deps
+.PHONY: perf-deps
 
 lint: $(STAMPS)/venv
 	$(VENV)/bin/ruff check .

@@ -2,8 +2,8 @@
 
     fwd out0 ---- sub0 sub sub1 ---- far0 far
 
-`sub` routes, and its sub1 has a TBF with a shallow buffer.  The shaper must not be on the forwarder's own
-interface: AF_XDP transmit skips the qdisc there.
+`sub` routes, and its sub1 has a TBF with a shallow buffer.  The shaper must not be on the
+forwarder's own interface: AF_XDP transmit skips the qdisc there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from perf.bench.relay import Case
 
 RATE_MBIT, BURST_BYTES, LIMIT_BYTES = 4, 5_000, 24_000
 LEG_RATE = 3_400_000
-"""Bits a second of UDP payload; 3.55 Mb/s with headers, above the stream's 2.6 and below the link."""
+"""Bits a second of UDP payload; 3.55 Mb/s with headers: above the stream's 2.6, below the link."""
 FAR_NET = "10.231.3"
 
 
@@ -33,15 +33,25 @@ def slow_link(lab: Lab) -> Iterator[str]:
         run("ip", "link", "add", "sub1", "netns", sub, "type", "veth", "peer", "name", "far0",
             "netns", far)  # fmt: skip
         for netns, name, last in ((sub, "sub1", 1), (far, "far0", 2)):
-            run("nsenter", f"--net=/run/netns/{netns}", "ethtool", "-K", name, "tx", "off", "gro", "off")
+            run(
+                "nsenter",
+                f"--net=/run/netns/{netns}",
+                "ethtool",
+                "-K",
+                name,
+                "tx",
+                "off",
+                "gro",
+                "off",
+            )
             run("ip", "-n", netns, "addr", "add", f"{FAR_NET}.{last}/24", "dev", name)
             run("ip", "-n", netns, "link", "set", name, "up")
         mac = run("ip", "-n", far, "-br", "link", "show", "far0").split()[2]
         run("ip", "-n", sub, "neigh", "replace", f"{FAR_NET}.2", "lladdr", mac, "dev", "sub1",
             "nud", "permanent")  # fmt: skip
         run("nsenter", f"--net=/run/netns/{sub}", "sysctl", "-qw", "net.ipv4.ip_forward=1")
-        run("nsenter", f"--net=/run/netns/{sub}", "tc", "qdisc", "add", "dev", "sub1", "root",
-            "tbf", "rate", f"{RATE_MBIT}mbit", "burst", BURST_BYTES, "limit", LIMIT_BYTES)  # fmt: skip
+        shaper = ("tbf", "rate", f"{RATE_MBIT}mbit", "burst", BURST_BYTES, "limit", LIMIT_BYTES)
+        run("tc", "-n", sub, "qdisc", "add", "dev", "sub1", "root", *shaper)
         lab.names |= {"far_ns": far, "far_if": "far0"}
         yield f"{FAR_NET}.2"
     finally:
@@ -67,7 +77,10 @@ def through(lab: Lab, far_ip: str, rate_bps: int, seconds: float) -> dict[str, A
     finally:
         relay.stop()
     keep = ("delay", "pdv", "frame", "frames", "frames_whole")
-    say(f"  bottleneck, {'paced' if rate_bps else 'unpaced'}: {sent['sent'] - got} of {sent['sent']} lost")
+    say(
+        f"  bottleneck, {'paced' if rate_bps else 'unpaced'}: "
+        f"{sent['sent'] - got} of {sent['sent']} lost"
+    )
     return {"sent": sent["sent"], "lost": sent["sent"] - got, **{name: seen[name] for name in keep}}
 
 

@@ -1,9 +1,9 @@
 """Suite `capacity`: packets out a second with the relay's core full, side by side, round by round.
 
 Rows: (a) vcfwd on AF_XDP, (b) vcfwd on sockets, each paced (every leg at twice its share of what is
-offered) and unpaced, (b) with GSO unpaced, (c) bare AF_XDP, (g) the same with GCM, (d) bare sockets,
-(h) the same with GCM, (e) rtpengine with SRTP GCM, ten publishers, (f) asyncio.  Every round runs
-every row once; ratios are taken within a round.
+offered) and unpaced, (b) with GSO unpaced, (c) bare AF_XDP, (g) the same with GCM, (d) bare
+sockets, (h) the same with GCM, (e) rtpengine with SRTP GCM, ten publishers, (f) asyncio.
+Every round runs every row once; ratios are taken within a round.
 
 One stream fills the core, which no camera does: the histories of (a) and (b) get the slots that a
 second of such a stream needs (HISTORY_SLOTS); all else is as shipped.
@@ -188,7 +188,7 @@ def ratio_fields(rows: dict[str, Row]) -> tuple[dict[str, Any], dict[str, Any], 
 
 
 def ceiling(lab: Lab, case: Case, seconds: float) -> dict[str, float]:
-    """The generator's own: as many packets as it can, sealed, against a drop at the relay's door."""
+    """All the sealed packets that the generator can send, against a drop at the relay's door."""
     relay = vcfwd.Xsk(lab, case)  # never started: its keys and destination alone are used
     with Receiver(lab, 1, place="fwd", base=PORT) as receiver:
         before = receiver.packets()

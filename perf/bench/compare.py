@@ -1,4 +1,4 @@
-"""Two records beside each other: every number that both have, and its change.  Pure but for load."""
+"""Two records beside each other: every number that both have, and its change."""
 
 from __future__ import annotations
 

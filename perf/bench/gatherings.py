@@ -1,7 +1,7 @@
 """Two loads that a node must carry on one worker without loss, and the share of the core they take.
 
-    fan1000   one 2.5 Mb/s stream to 1,000 receivers, paced as shipped
-    active50  50 members, each with sound and 300 kb/s video, each receiving the other 49
+fan1000   one 2.5 Mb/s stream to 1,000 receivers, paced as shipped
+active50  50 members, each with sound and 300 kb/s video, each receiving the other 49
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from perf.bench.table import SSRC, Meeting
 
 START_RATE = 20_000_000
 """`pacing.start_rate` of configs/default.toml, bits a second."""
-HD = {"frames": 30, "per_frame": 10, "key_every": 60, "key_packets": 60}
+HD: dict[str, Any] = {"frames": 30, "per_frame": 10, "key_every": 60, "key_packets": 60}
 """2.5 Mb/s: 30 frames a second of 10 packets of HD_SIZE, a key frame of 60 every 2 s."""
 HD_SIZE = 1040
-VIDEO = {"frames": 30, "per_frame": 1, "size": 1200}
+VIDEO: dict[str, Any] = {"frames": 30, "per_frame": 1, "size": 1200}
 """288 kb/s."""
-AUDIO = {"frames": 50, "per_frame": 1, "size": 160, "payload_type": 111}
+AUDIO: dict[str, Any] = {"frames": 50, "per_frame": 1, "size": 160, "payload_type": 111}
 
 
 def record(
@@ -63,7 +63,7 @@ def active50(lab: Lab, meter: meters.Meter, seconds: float, members: int = 50) -
         relay.set_rate(START_RATE)
         with Receiver(lab, members, place="pub", base=SOURCE_PORT) as receiver:
             before = receiver.packets()
-            common = {"seconds": seconds, "reuse_port": True}
+            common: dict[str, Any] = {"seconds": seconds, "reuse_port": True}
             video = relay.generate(**common, **VIDEO)
             audio = relay.generate(**common, **AUDIO, ssrc=SSRC + Meeting.AUDIO_SSRC)
             time.sleep(0.3)

@@ -4,9 +4,9 @@
     (ii)  pacing: vcfwd paced on AF_XDP as shipped against sockets, unpaced: departure spacing
     (iii) why: paced and unpaced through a shallow bottleneck (bottleneck.py)
 
-Beside: sockets with GSO, sockets paced by the same timer, and (full run) bare sockets.  Every row has
-the same stream, core, buffers and scheduling class; rounds go A B A B.  A receiver's PDV is taken
-against its own least delay, then all receivers are pooled.
+Beside: sockets with GSO, sockets paced by the same timer, and (full run) bare sockets.  Every row
+has the same stream, core, buffers and scheduling class; rounds go A B A B.  A receiver's PDV is
+taken against its own least delay, then all receivers are pooled.
 """
 
 from __future__ import annotations
@@ -113,7 +113,8 @@ def p99(windows: Windows, name: str, condition: str, metric: str) -> list[float]
 def summary(windows: list[dict[str, Any]]) -> dict[str, Any]:
     """Medians of the rounds, and the spread of the p99s."""
     found: dict[str, Any] = {
-        key: sum(each[key] for each in windows) for key in ("records", "lost", "unmatched", "reordered")
+        key: sum(each[key] for each in windows)
+        for key in ("records", "lost", "unmatched", "reordered")
     }
     for metric in METRICS:
         found[metric] = {
@@ -146,7 +147,11 @@ def fields(windows: Windows) -> dict[str, Any]:
                 "ipd_p99_reduction": stats.spread(pacing),
                 "ipd_p99_vs_paced_sockets": stats.spread(beside),
             },
-            "rows": {name: summary(each[condition]) for name, each in windows.items() if condition in each},
+            "rows": {
+                name: summary(each[condition])
+                for name, each in windows.items()
+                if condition in each
+            },
         }
 
     def worst(name: str, least: bool = True) -> float | None:

@@ -14,8 +14,18 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from perf.bench import keys
-from perf.bench.lab import BUILD, PEERS, PORT, PORT_BASE, RELAY_CORE, SOURCE_CORE, SOURCE_PORT
-from perf.bench.lab import Lab, Receiver, need
+from perf.bench.lab import (
+    BUILD,
+    PEERS,
+    PORT,
+    PORT_BASE,
+    RELAY_CORE,
+    SOURCE_CORE,
+    SOURCE_PORT,
+    Lab,
+    Receiver,
+    need,
+)
 from perf.bench.lab import flags as flags_of
 from perf.bench.table import SSRC
 
@@ -65,10 +75,10 @@ class Relay(ABC):
     def stop(self) -> dict[str, Any]:
         """Ends it; its own counters."""
 
-    def renew(self) -> None:
-        """A fresh call, when `fresh`."""
+    def renew(self) -> None:  # noqa: B027
+        """A fresh call, when `fresh`; else there is nothing to do."""
 
-    def offered(self, rate: float) -> None:
+    def offered(self, rate: float) -> None:  # noqa: B027
         """All flows together will send that many packets a second: paced relays set rates."""
 
     def destination(self) -> dict[str, Any]:

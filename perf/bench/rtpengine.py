@@ -1,8 +1,9 @@
 """rtpengine from Debian as a relay: publish and subscribe calls over its ng protocol (bencode on
 UDP), SDES keys, RTP/SAVP with AEAD_AES_128_GCM.
 
-Ten publishers by default, since one stream of hundreds of megabits is not what it is made for, and a
-fresh call for each trial: it kills streams under overload.  In the forwarder's namespace, user space only.
+Ten publishers by default, since one stream of hundreds of megabits is not what it is made for, and
+a fresh call for each trial: it kills streams under overload.  In the forwarder's namespace, user
+space only.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def median(values: Sequence[float]) -> float | None:
 
 
 def ratios(over: Sequence[float | None], under: Sequence[float | None]) -> list[float]:
-    """Round by round, so that what slows a whole round cancels; rounds without both are left out."""
+    """Round by round, so that what slows a whole round cancels."""
     return [a / b for a, b in zip(over, under, strict=False) if a is not None and b]
 
 

@@ -25,8 +25,16 @@ from forwarder.dataplane.steering import FiveTuple, Flow, Rates, Steering, ensur
 from forwarder.dataplane.tally import Snapshot, imbalance
 from forwarder.table import Command
 from perf.bench import keys
-from perf.bench.lab import PORT, PORT_BASE, RELAY_CORE, SOURCE_CORE, SOURCE_PORT
-from perf.bench.lab import Lab, PerfError, entered
+from perf.bench.lab import (
+    PORT,
+    PORT_BASE,
+    RELAY_CORE,
+    SOURCE_CORE,
+    SOURCE_PORT,
+    Lab,
+    PerfError,
+    entered,
+)
 from perf.bench.relay import Case, Relay
 from perf.bench.table import FanOut, Meeting, Port, mac
 
