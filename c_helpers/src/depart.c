@@ -234,6 +234,7 @@ static int reserve(struct vc_worker *w, const struct vc_leg *leg, int queue,
     struct vc_io_dst dst =
         vc_leg_dst(leg, queue == VC_QUEUE_AUDIO ? leg->dscp_audio : leg->dscp_video);
 
+    dst.depart_ns = d->due_ns > w->now_ns ? d->due_ns : 0;
     d->io = vc_worker_io(w, which);
     return d->io->ops->tx_reserve(d->io, &dst, &d->tx);
 }
@@ -252,9 +253,9 @@ static int depart_leg(struct vc_worker *w, struct vc_leg *leg, uint64_t due_ns)
         vc_pace_next(w, leg);
         return 0;
     }
+    d->due_ns = due_ns;
     if (reserve(w, leg, queue, d))
         return -1;
-    d->due_ns = due_ns;
     route = &w->node->routes[leg->queues[queue].head];
     vc_route_dequeue(w, route);
     if (take_next(w, route, d)) {
@@ -290,7 +291,7 @@ static void shed_starved(struct vc_worker *w, struct vc_leg *leg)
             shed_stale(w, route);
         }
     }
-    vc_wheel_schedule(&w->departures, leg->id, w->now_ns + STARVED_RETRY_NS, 0);
+    vc_wheel_schedule(&w->departures, leg->id, w->departures.now_ns + STARVED_RETRY_NS, 0);
 }
 
 uint32_t vc_depart(struct vc_worker *w)

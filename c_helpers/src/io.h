@@ -45,6 +45,7 @@ struct vc_io_dst {
     uint32_t local;               /* local address index, io_udp */
     uint16_t header_sz, l3_off;
     uint8_t dscp;
+    uint64_t depart_ns;           /* not before then (CLOCK_MONOTONIC); 0: at once.  Only where ahead_ns is not 0 */
 };
 
 struct vc_io_tx {
@@ -79,6 +80,7 @@ struct vc_io_ops {
 
 struct vc_io { /* first member of each backend */
     const struct vc_io_ops *ops;
+    uint64_t ahead_ns; /* so long before its time a copy may be committed: the kernel holds it */
     struct vc_io_counts counts;
 };
 

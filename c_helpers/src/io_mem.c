@@ -56,6 +56,7 @@ static int mem_tx_reserve(struct vc_io *io, const struct vc_io_dst *dst, struct 
     packet->tuple = *dst->tuple;
     packet->local = dst->local;
     packet->dscp = dst->dscp;
+    packet->depart_ns = dst->depart_ns;
     packet->sz = 0;
     *tx = (struct vc_io_tx){ .payload = packet->data, .cookie = place };
     return 0;

@@ -16,6 +16,7 @@ struct vc_io_mem_packet {
     struct vc_tuple tuple; /* sent: where to; received: where from */
     uint32_t sz;
     uint32_t local;
+    uint64_t depart_ns;
     uint8_t dscp;
     uint8_t data[VC_IO_MEM_SZ];
 };

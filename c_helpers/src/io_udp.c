@@ -4,6 +4,7 @@
 #include "base.h"
 
 #include <errno.h>
+#include <linux/net_tstamp.h>
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <sys/socket.h>
@@ -34,14 +35,16 @@ union address {
     struct sockaddr_in6 v6;
 };
 
-union control { /* traffic class and segment size */
-    char bytes[CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(uint16_t))];
+union control { /* traffic class, departure time and segment size */
+    char bytes[CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(uint64_t)) +
+               CMSG_SPACE(sizeof(uint16_t))];
     struct cmsghdr align;
 };
 
 struct tx_slot {
     _Alignas(64) uint8_t payload[VC_TX_ROOM];
     union address to;
+    uint64_t depart_ns;
     uint32_t sz;
     uint8_t local, dscp;
 };
@@ -180,6 +183,7 @@ static int udp_tx_reserve(struct vc_io *io, const struct vc_io_dst *dst, struct 
     set_address(&slot->to, dst->tuple, udp->families[dst->local]);
     slot->local = (uint8_t)dst->local;
     slot->dscp = dst->dscp;
+    slot->depart_ns = udp->io.ahead_ns ? dst->depart_ns : 0;
     tx->payload = slot->payload;
     tx->port = VC_PORT_SOCKET;
     return 0;
@@ -207,13 +211,24 @@ static bool to_ipv4(const union address *to)
     return to->sa.sa_family == AF_INET || !memcmp(&to->v6.sin6_addr, mapped, sizeof mapped);
 }
 
+/* Appends to the control data of a message, whose buffer has a place for it. */
+static void add_control(struct msghdr *msg, int level, int type, const void *data, size_t sz)
+{
+    struct cmsghdr *c = (struct cmsghdr *)((char *)msg->msg_control + msg->msg_controllen);
+
+    c->cmsg_level = level;
+    c->cmsg_type = type;
+    c->cmsg_len = CMSG_LEN(sz);
+    memcpy(CMSG_DATA(c), data, sz);
+    msg->msg_controllen += CMSG_SPACE(sz);
+}
+
 /* Writes the head of a message for a run of datagrams like `slot`, whose vectors follow each
    other. */
 static void set_message(struct udp_io *udp, uint32_t at, struct tx_slot *slot, uint32_t iov,
                         uint32_t n)
 {
     struct msghdr *msg = &udp->tx_msgs[at].msg_hdr;
-    struct cmsghdr *c = &udp->tx_control[at].align;
     bool v4 = to_ipv4(&slot->to);
     int tos = slot->dscp << 2;
 
@@ -222,22 +237,15 @@ static void set_message(struct udp_io *udp, uint32_t at, struct tx_slot *slot, u
         .msg_namelen = slot->to.sa.sa_family == AF_INET ? sizeof slot->to.v4 : sizeof slot->to.v6,
         .msg_iov = &udp->tx_iov[iov],
         .msg_iovlen = n,
-        .msg_control = c,
-        .msg_controllen = CMSG_SPACE(sizeof tos),
+        .msg_control = udp->tx_control[at].bytes,
     };
-    c->cmsg_level = v4 ? IPPROTO_IP : IPPROTO_IPV6;
-    c->cmsg_type = v4 ? IP_TOS : IPV6_TCLASS;
-    c->cmsg_len = CMSG_LEN(sizeof tos);
-    memcpy(CMSG_DATA(c), &tos, sizeof tos);
-    if (n > 1) {
+    if (slot->depart_ns)
+        add_control(msg, SOL_SOCKET, SCM_TXTIME, &slot->depart_ns, sizeof slot->depart_ns);
+    add_control(msg, v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_TOS : IPV6_TCLASS, &tos, sizeof tos);
+    if (n > 1) { /* the last: send_apart leaves it out */
         uint16_t segment = (uint16_t)slot->sz;
 
-        c = (struct cmsghdr *)(udp->tx_control[at].bytes + CMSG_SPACE(sizeof tos));
-        c->cmsg_level = SOL_UDP;
-        c->cmsg_type = UDP_SEGMENT;
-        c->cmsg_len = CMSG_LEN(sizeof segment);
-        memcpy(CMSG_DATA(c), &segment, sizeof segment);
-        msg->msg_controllen += CMSG_SPACE(sizeof segment);
+        add_control(msg, SOL_UDP, UDP_SEGMENT, &segment, sizeof segment);
     }
 }
 
@@ -262,7 +270,8 @@ static uint32_t gather_run(struct udp_io *udp, uint32_t i, uint32_t iov)
         slot = &udp->slots[udp->wait[k]];
         if (!same_run(first, slot))
             continue;
-        if (slot->sz != first->sz || slot->dscp != first->dscp)
+        if (slot->sz != first->sz || slot->dscp != first->dscp ||
+            slot->depart_ns != first->depart_ns)
             break; /* what follows must not overtake this one */
         udp->tx_iov[iov + n++] = (struct iovec){ slot->payload, slot->sz };
         bytes += slot->sz;
@@ -308,7 +317,7 @@ static void send_apart(struct udp_io *udp, uint32_t local, const struct msghdr *
 
     udp->gso = false;
     msg.msg_iovlen = 1;
-    msg.msg_controllen = CMSG_SPACE(sizeof(int));
+    msg.msg_controllen -= CMSG_SPACE(sizeof(uint16_t));
     for (size_t i = 0; i < run->msg_iovlen; i++) {
         msg.msg_iov = &run->msg_iov[i];
         udp->io.counts.tx_kicks++;
@@ -409,6 +418,14 @@ static const struct vc_io_ops udp_ops = {
     .delete = udp_delete,
 };
 
+/* Packets of this socket may carry a departure time. */
+static bool hold_until_time(int fd)
+{
+    const struct sock_txtime clock = { .clockid = CLOCK_MONOTONIC };
+
+    return !setsockopt(fd, SOL_SOCKET, SO_TXTIME, &clock, sizeof clock);
+}
+
 static int add_socket(struct udp_io *udp, uint32_t i, int fd)
 {
     union address address;
@@ -423,6 +440,8 @@ static int add_socket(struct udp_io *udp, uint32_t i, int fd)
         return -1;
     udp->families[i] = address.sa.sa_family;
     setsockopt(fd, SOL_UDP, UDP_GRO, &off, sizeof off); /* one datagram is one packet */
+    if (udp->io.ahead_ns && !hold_until_time(fd))
+        udp->io.ahead_ns = 0;
     return 0;
 }
 
@@ -443,6 +462,7 @@ struct vc_io *vc_io_udp_new(const struct vc_ctl_setup *setup, uint32_t worker, c
     udp->io.ops = &udp_ops;
     udp->fd_cnt = fd_cnt;
     udp->gso = setup->flags & VC_IO_UDP_GSO;
+    udp->io.ahead_ns = setup->flags & VC_IO_UDP_TXTIME ? VC_IO_UDP_AHEAD_NS : 0;
     for (uint32_t i = 0; i < fd_cnt; i++) {
         udp->locals[i] = setup->locals[i];
         if (add_socket(udp, i, fds[i])) {

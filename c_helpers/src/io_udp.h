@@ -12,6 +12,11 @@
    and size leave as one UDP_SEGMENT send; where the kernel refuses that, it is switched off and
    they go one by one.
 
+   setup.flags bit 2 (VC_IO_UDP_TXTIME): every socket has SO_TXTIME and each datagram its departure
+   time, so that the kernel holds it (the fq queueing discipline must be there: others ignore the
+   time, and the datagram leaves early).  ahead_ns is then VC_IO_UDP_AHEAD_NS; where the kernel
+   refuses, 0.
+
    A datagram longer than 2048 bytes, or from another address family, counts as malformed.
    Memory: 64 receive and 256 transmit buffers.  tx_reserve refuses when 256 wait for a flush. */
 #ifndef VC_IO_UDP_H
@@ -20,6 +25,8 @@
 #include "io.h"
 
 #define VC_IO_UDP_GSO 1u
+#define VC_IO_UDP_TXTIME 4u
+#define VC_IO_UDP_AHEAD_NS UINT64_C(2000000)
 
 /* vc_io_udp_new: fds[i] belongs to setup->locals[i]; -1: none.  NULL and a sentence in *why on
    failure. */

@@ -149,8 +149,10 @@ static void come_out(struct vc_wheel *wheel, uint32_t slot)
 
 void vc_wheel_advance(struct vc_wheel *wheel, uint64_t now_ns)
 {
-    uint64_t from = wheel->tick, to = now_ns >> VC_SLOT_SHIFT, last;
+    uint64_t from = wheel->tick, to, last;
 
+    now_ns += wheel->ahead_ns;
+    to = now_ns >> VC_SLOT_SHIFT;
     if (now_ns < wheel->now_ns)
         return;
     wheel->now_ns = now_ns;
@@ -169,7 +171,8 @@ uint64_t vc_wheel_next_due(const struct vc_wheel *wheel)
 {
     if (wheel->lists[READY].cnt)
         return wheel->entries[wheel->lists[READY].head].due_ns;
-    return wheel->cnt ? next_occupied(wheel, wheel->tick) << VC_SLOT_SHIFT : UINT64_MAX;
+    return wheel->cnt ? (next_occupied(wheel, wheel->tick) << VC_SLOT_SHIFT) - wheel->ahead_ns / 4 :
+                        UINT64_MAX;
 }
 
 uint32_t vc_wheel_pop(struct vc_wheel *wheel, uint64_t *due_ns)

@@ -11,6 +11,9 @@
    VC_WHEEL_GROUP ids that way; when all within reach are full, the id takes its own all the same,
    so that nothing ever waits for room.
 
+   Where the kernel holds packets until their time (ahead_ns), ids come out so long before it,
+   and those of three quarters of that span with one wake-up.
+
    One thread, no clock but vc_wheel_advance, no allocation after init. */
 #ifndef VC_WHEEL_H
 #define VC_WHEEL_H
@@ -40,7 +43,8 @@ struct vc_wheel {
     struct vc_wheel_list *lists; /* slots, then ready */
     struct vc_wheel_entry *entries;
     uint64_t occupied[VC_WHEEL_SLOTS / 64];
-    uint64_t now_ns, tick; /* tick: slots up to it have come out */
+    uint64_t ahead_ns;     /* its owner's to set, when empty */
+    uint64_t now_ns, tick; /* the clock + ahead_ns; slots up to tick have come out */
     uint32_t ids_max, cnt;
 };
 
@@ -56,8 +60,8 @@ void vc_wheel_schedule(struct vc_wheel *wheel, uint32_t id, uint64_t due_ns, uin
 /* Moves the id only when that is earlier than it would come out. */
 void vc_wheel_hasten(struct vc_wheel *wheel, uint32_t id, uint64_t due_ns);
 void vc_wheel_cancel(struct vc_wheel *wheel, uint32_t id);
-/* When the next id comes out, at the latest at the horizon; UINT64_MAX when nothing is
-   scheduled. */
+/* When to call vc_wheel_advance, so that the next id comes out in time; at the latest at the
+   horizon; UINT64_MAX when nothing is scheduled. */
 uint64_t vc_wheel_next_due(const struct vc_wheel *wheel);
 /* Takes out the first ready id, or VC_NONE; due_ns: when it was to come out. */
 uint32_t vc_wheel_pop(struct vc_wheel *wheel, uint64_t *due_ns);

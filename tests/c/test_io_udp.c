@@ -7,6 +7,8 @@
 #include "check.h"
 
 #include <arpa/inet.h>
+#include <linux/net_tstamp.h>
+#include <time.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <sched.h>
@@ -92,12 +94,11 @@ static void send_to(const struct end *from, const struct end *to, const void *da
              sz);
 }
 
-static int commit(struct vc_io *io, const struct end *to, uint32_t local, uint8_t dscp,
-                  const void *data, uint32_t sz)
+static int commit_at(struct vc_io *io, const struct end *to, uint32_t local, uint8_t dscp,
+                     uint64_t depart_ns, const void *data, uint32_t sz)
 {
-    struct vc_io_dst dst = {
-        .tuple = &to->tuple, .port = VC_PORT_SOCKET, .local = local, .dscp = dscp
-    };
+    struct vc_io_dst dst = { .tuple = &to->tuple, .port = VC_PORT_SOCKET, .local = local,
+                             .dscp = dscp, .depart_ns = depart_ns };
     struct vc_io_tx tx;
 
     if (io->ops->tx_reserve(io, &dst, &tx))
@@ -106,6 +107,12 @@ static int commit(struct vc_io *io, const struct end *to, uint32_t local, uint8_
         memcpy(tx.payload, data, sz);
     io->ops->tx_commit(io, &tx, sz);
     return 0;
+}
+
+static int commit(struct vc_io *io, const struct end *to, uint32_t local, uint8_t dscp,
+                  const void *data, uint32_t sz)
+{
+    return commit_at(io, to, local, dscp, 0, data, sz);
 }
 
 static void receive(const struct end *end, struct got *got)
@@ -380,6 +387,35 @@ static void test_gso(int refuse)
     close(peers[1].fd);
 }
 
+/* Departure times go along with each datagram (loopback has no fq: it does not hold them). */
+static void test_departure_times(int gso)
+{
+    struct end local = open_end(AF_INET, "127.0.0.1", 0), far = open_end(AF_INET, "127.0.0.1", 0);
+    struct vc_io *io = open_io(&local, 1, VC_IO_UDP_TXTIME | (gso ? VC_IO_UDP_GSO : 0));
+    struct sock_txtime clock = { .clockid = -1 };
+    socklen_t sz = sizeof clock;
+    static struct got got;
+    uint64_t now_ns;
+
+    CHECK_EQ(io->ahead_ns, VC_IO_UDP_AHEAD_NS);
+    CHECK_EQ(getsockopt(local.fd, SOL_SOCKET, SO_TXTIME, &clock, &sz), 0);
+    CHECK_EQ(clock.clockid, CLOCK_MONOTONIC);
+    now_ns = io->ops->tx_flush(io);
+    for (int i = 0; i < 6; i++) /* at once, twice at one time, three at another */
+        CHECK_EQ(commit_at(io, &far, 0, 34, i ? now_ns + (i > 2 ? 200000 : 100000) : 0,
+                           "twelve bytes", 12), 0);
+    io->ops->tx_flush(io);
+    for (int i = 0; i < 6; i++) {
+        receive(&far, &got);
+        CHECK(got.sz == 12 && got.tos == 34 << 2);
+    }
+    CHECK_EQ(io->counts.tx_sent, 6);
+    CHECK_EQ(io->counts.tx_errors, 0);
+    io->ops->delete (io);
+    close(local.fd);
+    close(far.fd);
+}
+
 static void test_bad_set_up(void)
 {
     struct vc_ctl_setup setup = { 0 };
@@ -460,6 +496,8 @@ int main(void)
     test_refused();
     test_gso(0);
     test_gso(1);
+    test_departure_times(0);
+    test_departure_times(1);
     test_bad_set_up();
     test_full_buffer();
     return check_report();
