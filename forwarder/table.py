@@ -363,6 +363,11 @@ class KeyframeRequest:
     source: int
 
 
+@dataclass(frozen=True)
+class Begin:
+    """The replayed table is complete: receive (ends VC_SETUP_HOLD)."""
+
+
 Command: TypeAlias = (
     LegSet
     | LegHeader
@@ -374,4 +379,5 @@ Command: TypeAlias = (
     | RouteFilter
     | RouteRemove
     | KeyframeRequest
+    | Begin
 )

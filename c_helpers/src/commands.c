@@ -31,6 +31,7 @@ enum vc_status vc_command_apply(struct vc_worker *w, const struct vc_command *co
 {
     switch (command->type) {
     case VC_CMD_NOP:
+        w->hold = 0;
         return VC_STATUS_OK;
     case VC_CMD_LEG_SET:
         return vc_command_leg_set(w, &command->u.leg_set);

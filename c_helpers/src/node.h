@@ -107,7 +107,8 @@ struct vc_worker {
     uint32_t woken; /* legs that began to send in this duty cycle */
     struct vc_dump dump;
     uint32_t wake, events_pushed;
-    uint64_t published_ns, housekept_ns;
+    uint64_t published_ns, housekept_ns, hold_until_ns;
+    int hold; /* nothing is received yet */
     struct vc_io_rx burst[VC_IO_BURST];
     struct vc_open_batch open;
     struct vc_seal_batch seal;

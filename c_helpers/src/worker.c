@@ -59,6 +59,7 @@ struct vc_worker *vc_worker_new(struct vc_node *node, uint32_t worker, struct vc
     w->id = worker;
     w->io_socket = io_socket;
     w->io_xsk = io_xsk;
+    w->hold = (node->config.setup.flags & VC_SETUP_HOLD) != 0;
     if (new_tables(w)) {
         vc_worker_delete(w);
         return NULL;
@@ -98,6 +99,18 @@ static void housekeeping(struct vc_worker *w)
         w->io_xsk->ops->housekeeping(w->io_xsk, w->now_ns);
 }
 
+/* Until the replayed table is complete (VC_SETUP_HOLD). */
+static int holding(struct vc_worker *w)
+{
+    if (vc_likely(!w->hold))
+        return 0;
+    if (!w->hold_until_ns)
+        w->hold_until_ns = w->now_ns + VC_HOLD_MS * 1000000ull;
+    if (w->now_ns >= w->hold_until_ns)
+        w->hold = 0;
+    return w->hold;
+}
+
 uint32_t vc_worker_do_work(struct vc_worker *w, uint64_t now_ns)
 {
     uint32_t work;
@@ -112,8 +125,10 @@ uint32_t vc_worker_do_work(struct vc_worker *w, uint64_t now_ns)
     vc_wheel_advance(&w->departures, now_ns);
     work = vc_commands_drain(w);
     work += vc_mesh_drain(w);
-    work += vc_receive(w, VC_IO_XSK);
-    work += vc_receive(w, VC_IO_SOCKET);
+    if (!holding(w)) {
+        work += vc_receive(w, VC_IO_XSK);
+        work += vc_receive(w, VC_IO_SOCKET);
+    }
     work += vc_depart(w);
     work += vc_report_timers(w);
     vc_flush(w);

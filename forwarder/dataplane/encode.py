@@ -7,6 +7,7 @@ from typing import Any
 from forwarder.dataplane.abi import ffi, lib, pack_ip
 from forwarder.dataplane.events import Bound, Event, FeedbackReceived, SourceActive, SourceEnded
 from forwarder.table import (
+    Begin,
     Command,
     KeyframeRequest,
     Leg,
@@ -120,6 +121,8 @@ def encode(command: Command, command_id: int) -> Any:
             record.type, u.id.id = lib.VC_CMD_ROUTE_REMOVE, route_id
         case KeyframeRequest(source_id):
             record.type, u.id.id = lib.VC_CMD_KEYFRAME_REQUEST, source_id
+        case Begin():
+            record.type = lib.VC_CMD_NOP
     return record
 
 

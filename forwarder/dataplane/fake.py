@@ -19,6 +19,7 @@ from forwarder.dataplane.started import Started
 from forwarder.dataplane.tally import LegStats, RouteStats, Snapshot, SourceStats, Tally, add
 from forwarder.errors import DataPlaneLost
 from forwarder.table import (
+    Begin,
     Command,
     KeyframeRequest,
     Leg,
@@ -97,6 +98,8 @@ class FakeTable:
                 return "ok" if self.routes.pop(route_id, None) else "no_route"
             case KeyframeRequest(source_id):
                 return "ok" if source_id in self.sources else "no_source"
+            case Begin():
+                return "ok"
 
     def _leg_set(self, leg: Leg) -> str:
         if leg.id >= self.setup.legs_max:

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from forwarder.errors import CommandRefused
 from forwarder.table import (
+    Begin,
     Command,
     KeyframeRequest,
     LegHeader,
@@ -153,6 +154,8 @@ class Placement:
     def plan(self, command: Command) -> Plan:
         """Where `command` goes; raises NotThere when what it names was never placed."""
         match command:
+            case Begin():
+                return Plan(self._all, frozenset(), frozenset())
             case LegSet(leg):
                 return Plan(self._all, frozenset({("leg", leg.id)}), frozenset())
             case LegHeader(leg=leg_id) | LegRate(leg=leg_id):

@@ -23,7 +23,7 @@ from forwarder.dataplane import counters as tallies
 from forwarder.dataplane.abi import Segment
 from forwarder.dataplane.control import Control, Ready
 from forwarder.dataplane.parts import Parts, assemble, create, drain
-from forwarder.dataplane.setup import Local, Setup
+from forwarder.dataplane.setup import Local, Setup, SetupFlags
 from forwarder.dataplane.sockets import Group
 from forwarder.dataplane.started import Started
 from forwarder.dataplane.tally import LegStats, RouteStats, Snapshot, SourceStats
@@ -238,8 +238,10 @@ class DataPlane:
         self._attend(self._child.pid)
         return Control(ours)
 
-    async def _launch(self) -> None:
+    async def _launch(self, *, hold: bool = False) -> None:
+        """`hold`: the workers receive nothing until Begin, for a table is to be replayed."""
         parts = self.parts
+        parts.record.flags = int(parts.setup.flags | (SetupFlags.HOLD if hold else SetupFlags.NONE))
         for segment in parts.segments:
             segment.format(parts.record)
         for bell in (*parts.cmd_bells, *parts.evt_bells):
@@ -301,7 +303,7 @@ class DataPlane:
             while True:
                 await asyncio.sleep(RESTART_PAUSE_S[min(attempt, len(RESTART_PAUSE_S) - 1)])
                 try:
-                    await self._launch()
+                    await self._launch(hold=True)
                     break
                 except DataPlaneError as error:
                     attempt += 1

@@ -23,6 +23,8 @@ class SetupFlags(IntFlag):
 
     NONE = 0
     UDP_GSO = 1
+    HOLD = 2
+    """Of a restart only: receive nothing until Begin (VC_SETUP_HOLD)."""
 
 
 class Scheduler(IntEnum):

@@ -62,7 +62,7 @@ def decode(record: Any) -> Setup:
         ),
         crypto=Crypto(record.crypto_backend),
         busy_poll=bool(record.busy_poll),
-        flags=SetupFlags(record.flags),
+        flags=SetupFlags(record.flags) & ~SetupFlags.HOLD,
         scheduler=Scheduler(record.scheduler),
         cpus=tuple(cpus) if any(cpu >= 0 for cpu in cpus) else (),
         **{name: getattr(record, name) for name in _PLAIN},

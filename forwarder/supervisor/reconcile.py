@@ -24,6 +24,7 @@ from forwarder.store.database import StoreError
 from forwarder.supervisor.legpaths import LegPaths
 from forwarder.table import (
     EMPTY,
+    Begin,
     Command,
     KeyframeRequest,
     LegRemove,
@@ -166,6 +167,7 @@ class Reconciler:
             self._told = Told()
             self._paths.forget_headers()
             await self._apply_all(diff(EMPTY, plan(self._rooms)))
+            await self._apply([Begin()])
             self._observed()
         elif self._dump:
             self._dump = False

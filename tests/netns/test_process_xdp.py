@@ -24,7 +24,7 @@ from planes import SETUP, find_real
 from stream import Stream
 
 from forwarder.net.mirror import Mirror
-from forwarder.table import Command, HeaderTemplate, LegHeader
+from forwarder.table import Begin, Command, HeaderTemplate, LegHeader
 
 pytest.importorskip("forwarder.dataplane._bpf", reason="_bpf is not built")
 from forwarder.dataplane.commands import CommandClient
@@ -61,6 +61,7 @@ class Node:
                 # Lost under way: on_restarted follows, and then all is applied again.
                 with contextlib.suppress(DataPlaneLost):
                     await self.client.apply([*self.stream.commands(), *self.headers()])
+                    await self.client.apply([Begin()])
 
     def headers(self) -> list[Command]:
         assert self.stream is not None

@@ -76,7 +76,7 @@ struct vc_tuple {
 /* ---- commands ---------------------------------------------------------------------------- */
 
 enum vc_cmd_type {
-    VC_CMD_NOP,
+    VC_CMD_NOP,          /* to every worker, after a replay: ends VC_SETUP_HOLD */
     VC_CMD_LEG_SET,      /* to every worker: the owner holds it, the others learn its tuples */
     VC_CMD_LEG_HEADER,   /* to the owner */
     VC_CMD_LEG_RATE,     /* to the owner */
@@ -499,6 +499,11 @@ struct vc_ctl_interface {
 };
 
 enum vc_scheduler { VC_SCHEDULER_OTHER, VC_SCHEDULER_FIFO };
+
+/* setup.flags: a worker that follows a dead one receives nothing until the first VC_CMD_NOP, or
+   VC_HOLD_MS at most: what waits in sockets and rings meets the whole table, not an empty one. */
+#define VC_SETUP_HOLD 2u
+#define VC_HOLD_MS 1000u
 
 struct vc_ctl_setup {
     uint32_t worker_cnt, interface_cnt, local_cnt, crypto_backend; /* enum vc_crypto_backend */
