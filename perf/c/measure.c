@@ -187,7 +187,8 @@ void measure_finish(struct measure *m)
         m->last_ns = r->arrival_ns > m->last_ns ? r->arrival_ns : m->last_ns;
     }
     for (uint64_t i = 1; i <= m->cnt; i++)
-        if (i == m->cnt || m->records[i].port != m->records[first].port || m->records[i].flow != m->records[first].flow) {
+        if (i == m->cnt || m->records[i].port != m->records[first].port ||
+            m->records[i].flow != m->records[first].flow) {
             finish_stream(m, &m->records[first], i - first);
             first = i;
         }
