@@ -380,3 +380,55 @@ int vc_bpf_test_run(int prog_fd, const void *data, uint32_t data_sz, uint32_t if
     *out_sz = opts.data_size_out;
     return (int)opts.retval;
 }
+
+#define VC_BPF_TC_HANDLE 0x7663 /* "vc" */
+#define VC_BPF_TC_PRIORITY 0x7663
+
+int vc_bpf_tc_attach(int prog_fd, int ifindex)
+{
+    LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = BPF_TC_EGRESS);
+    LIBBPF_OPTS(bpf_tc_opts, opts, .prog_fd = prog_fd, .handle = VC_BPF_TC_HANDLE,
+                .priority = VC_BPF_TC_PRIORITY, .flags = BPF_TC_F_REPLACE);
+    int error;
+
+    fresh_messages();
+    error = bpf_tc_hook_create(&hook);
+    if (error && error != -EEXIST)
+        return error;
+    return bpf_tc_attach(&hook, &opts);
+}
+
+int vc_bpf_tc_detach(int ifindex)
+{
+    LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = BPF_TC_EGRESS);
+    LIBBPF_OPTS(bpf_tc_opts, opts, .handle = VC_BPF_TC_HANDLE, .priority = VC_BPF_TC_PRIORITY);
+
+    fresh_messages();
+    return bpf_tc_detach(&hook, &opts);
+}
+
+int vc_bpf_tc_read(int ifindex, uint32_t *prog_id)
+{
+    LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = BPF_TC_EGRESS);
+    LIBBPF_OPTS(bpf_tc_opts, opts, .handle = VC_BPF_TC_HANDLE, .priority = VC_BPF_TC_PRIORITY);
+    int error;
+
+    fresh_messages();
+    error = bpf_tc_query(&hook, &opts);
+    *prog_id = opts.prog_id;
+    return error;
+}
+
+int vc_bpf_test_run_tc(int prog_fd, const void *data, uint32_t data_sz, uint64_t *tstamp_ns)
+{
+    struct __sk_buff ctx = { .tstamp = *tstamp_ns };
+    LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = data, .data_size_in = data_sz, .ctx_in = &ctx,
+                .ctx_size_in = sizeof(ctx), .ctx_out = &ctx, .ctx_size_out = sizeof(ctx),
+                .repeat = 1);
+    int error = answer(bpf_prog_test_run_opts(prog_fd, &opts));
+
+    if (error < 0)
+        return error;
+    *tstamp_ns = ctx.tstamp;
+    return (int)opts.retval;
+}

@@ -73,6 +73,17 @@ int vc_bpf_link_read(int link_fd, struct vc_bpf_link_state *state);
 int vc_bpf_xdp_read(int ifindex, struct vc_bpf_xdp_state *state);
 int vc_bpf_xdp_features(int ifindex, uint64_t *features);
 
+/* Egress classifiers (tc, direct action), under a handle and priority of our own.  Attaching makes
+   the clsact qdisc where there is none, and replaces what we attached before; detaching leaves the
+   qdisc, which others may use.  -ENOENT: nothing of ours is attached. */
+int vc_bpf_tc_attach(int prog_fd, int ifindex);
+int vc_bpf_tc_detach(int ifindex);
+int vc_bpf_tc_read(int ifindex, uint32_t *prog_id);
+
+/* One run of a classifier on a frame that wants to leave at *tstamp_ns; there afterwards is what
+   the program left.  Answers its action. */
+int vc_bpf_test_run_tc(int prog_fd, const void *data, uint32_t data_sz, uint64_t *tstamp_ns);
+
 /* One run of an XDP program as if `data` had come in on (ifindex, queue); nothing is sent on.
    *out_sz: room in out, then bytes left there.  Answers the program's verdict. */
 int vc_bpf_test_run(int prog_fd, const void *data, uint32_t data_sz, uint32_t ifindex,

@@ -273,6 +273,39 @@ def test_run(prog_fd: int, frame: bytes, ifindex: int, queue: int = 0) -> tuple[
     return int(result), bytes(ffi.buffer(out, out_bytes[0]))
 
 
+def tc_attach(prog_fd: int, ifindex: int) -> None:
+    """Attach an egress classifier in the place of ours; the clsact qdisc is made if need be."""
+    _check(lib.vc_bpf_tc_attach(prog_fd, ifindex), f"attach at the egress of ifindex {ifindex}")
+
+
+def tc_detach(ifindex: int) -> bool:
+    """Detach our egress classifier; False when there was none."""
+    result: int = lib.vc_bpf_tc_detach(ifindex)
+    if result in (-errno.ENOENT, -errno.EINVAL):  # EINVAL: there is not even a clsact qdisc
+        return False
+    _check(result, f"detach from the egress of ifindex {ifindex}")
+    return True
+
+
+def tc_prog_id(ifindex: int) -> int | None:
+    """The kernel's id of our egress classifier on an interface, or None."""
+    number = ffi.new("uint32_t *")
+    result: int = lib.vc_bpf_tc_read(ifindex, number)
+    if result in (-errno.ENOENT, -errno.EINVAL):
+        return None
+    _check(result, f"read the egress of ifindex {ifindex}")
+    return int(number[0])
+
+
+def test_run_tc(prog_fd: int, frame: bytes, tstamp_ns: int) -> tuple[int, int]:
+    """Run a classifier on a frame that wants to leave at `tstamp_ns` (0: at once): its action and
+    the departure time that it left."""
+    tstamp = ffi.new("uint64_t *", tstamp_ns)
+    result = lib.vc_bpf_test_run_tc(prog_fd, frame, len(frame), tstamp)
+    _check(result, f"test run on {len(frame)} bytes")
+    return int(result), int(tstamp[0])
+
+
 def verdict_labels() -> tuple[str, ...]:
     """Labels of enum vc_verdict in order (ebpf/abi.h)."""
     return tuple(_text(lib.vc_bpf_verdict_label(i)) for i in range(lib.vc_bpf_verdict_cnt()))

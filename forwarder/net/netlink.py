@@ -19,6 +19,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
+from pyroute2.netlink.rtnl.tcmsg import tcmsg
 
 from forwarder.errors import HostError
 
@@ -27,6 +28,7 @@ RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
 RTM_NEWRULE, RTM_DELRULE = 32, 33
+RTM_GETQDISC = 38
 
 NLM_F_REQUEST, NLM_F_DUMP = 0x1, 0x300
 NLMSG_ERROR, NLMSG_DONE = 2, 3
@@ -43,6 +45,7 @@ _REQUESTS: dict[int, Any] = {
     RTM_GETADDR: ifaddrmsg,
     RTM_GETROUTE: rtmsg,
     RTM_GETNEIGH: ndmsg,
+    RTM_GETQDISC: tcmsg,
 }
 
 
@@ -82,7 +85,7 @@ class Requests:
                     yield message
 
     def dump(self, kind: int) -> list[Any]:
-        """All objects of a kind (RTM_GETLINK, RTM_GETADDR, RTM_GETNEIGH)."""
+        """All objects of a kind (RTM_GETLINK, RTM_GETADDR, RTM_GETNEIGH, RTM_GETQDISC)."""
         found: list[Any] = []
         for message in self._answers(self._send(kind, NLM_F_DUMP, [])):
             if message["header"]["type"] == NLMSG_DONE:
