@@ -114,12 +114,18 @@ def test_frames_too_narrow_to_see_are_left_out() -> None:
     assert {name for name, *_ in _frames(svg.draw("t", folded))} == {"all", "r", "wide"}
 
 
+def _fill(group: ET.Element) -> str:
+    rect = group.find(f"{SVG}rect")
+    assert rect is not None
+    return rect.get("fill", "")
+
+
 def test_a_differential_graph_is_red_where_more_and_blue_where_less() -> None:
     before = {("r", "more"): 10, ("r", "less"): 90}
     after = {("r", "more"): 90, ("r", "less"): 10}
     root = ET.fromstring(svg.draw("t", after, before=before))
     fills = {
-        g.get("data-n"): [int(n) for n in re.findall(r"\d+", g.find(f"{SVG}rect").get("fill"))]  # type: ignore[union-attr, arg-type]
+        g.get("data-n"): [int(n) for n in re.findall(r"\d+", _fill(g))]
         for g in root.findall(f"{SVG}g")
     }
     assert fills["more"][0] == 255 > fills["more"][2]
