@@ -112,6 +112,7 @@ def _run(options: DemoOptions, *, json_: bool) -> int:
             print(f"vcfwd demo: {error}", file=sys.stderr)
             return 1
     show.table(outcome.report, outcome.faults, str(options.out))
+    show.memory(outcome.memory)
     if json_:
         print(json.dumps(outcome.report), flush=True)
     return 1 if outcome.faults else 0

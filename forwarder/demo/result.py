@@ -37,6 +37,7 @@ class Outcome:
 
     report: dict[str, Any]
     faults: list[str]
+    memory: dict[str, Any] = field(default_factory=dict)  # of the node, with the room full
 
 
 @dataclass
@@ -81,7 +82,7 @@ def conclude(evidence: Evidence) -> Outcome:
     faults = imbalances + _faults(evidence, seen)
     if evidence.chaos is not None:
         faults += _chaos(evidence, report, seen)
-    return Outcome(report, faults)
+    return Outcome(report, faults, evidence.status["memory"])
 
 
 def _subscriber(

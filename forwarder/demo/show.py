@@ -55,6 +55,17 @@ class Show:
             self._told_at = time.monotonic()
             self.console.print(f"  {at:4.1f} s: {counts}")
 
+    def memory(self, memory: dict[str, Any]) -> None:
+        """Resident sizes, and pool bytes in use, with the room still full."""
+        pools = ", ".join(
+            f"{pool['count']} {name} {pool['bytes'] / 1024:.0f} KiB"
+            for name, pool in memory["pools"].items()
+        )
+        self.console.print(
+            f"memory: supervisor {memory['supervisor_rss_mb']} MiB, data plane "
+            f"{memory['dataplane_rss_mb']} MiB; in use: {pools}"
+        )
+
     def table(self, report: dict[str, Any], faults: list[str], out: str) -> None:
         """Subscribers, then the stages in one line each."""
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
