@@ -261,13 +261,25 @@ class Call:
     Both clients are to be entered before begin()."""
 
     def __init__(
-        self, site: Site, *, room: str = "r", addresses: tuple[str, str] = ("", "")
+        self,
+        site: Site,
+        *,
+        room: str = "r",
+        addresses: tuple[str, str] = ("", ""),
+        bind: str | None = None,
     ) -> None:
+        """`addresses`: of the node as the two see it.  `bind`: the subscriber's own."""
         self.publisher = site.client("publisher", room=room, address=addresses[0])
         self.subscriber = site.client(
-            "subscriber", Role.PASSIVE, room=room, address=addresses[1], on_packet=self._take
+            "subscriber",
+            Role.PASSIVE,
+            room=room,
+            address=addresses[1],
+            bind_address=bind,
+            on_packet=self._take,
         )
         self.sent = 0
+        self.failed = 0
         self.numbers: list[int] = []
         self.track = LocalTrack("mic", Codec.OPUS, 111, 48_000, random.Random(7))
         self._sender: asyncio.Task[None] | None = None
@@ -292,8 +304,10 @@ class Call:
     async def send_one(self) -> None:
         payload = self.sent.to_bytes(4, "big") + bytes(60)
         packets = self.track.packets
-        with contextlib.suppress(ConnectionError):  # the link is down, say
+        try:
             await self.track.send(self.publisher.media, [payload], self.sent * 0.02, None)
+        except ConnectionError:  # the link is down, say
+            self.failed += 1
         self.sent += self.track.packets - packets
 
     async def flows(self, packets: int = 20) -> None:
