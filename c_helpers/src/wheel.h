@@ -52,7 +52,7 @@ struct vc_wheel {
 int vc_wheel_init(struct vc_wheel *wheel, uint32_t ids_max);
 void vc_wheel_fini(struct vc_wheel *wheel);
 
-/* The time is now_ns: what has come due goes to the ready list.  An earlier time changes nothing. */
+/* The time is now_ns: what has come due goes to the ready list.  An earlier one changes nothing. */
 void vc_wheel_advance(struct vc_wheel *wheel, uint64_t now_ns);
 
 /* Puts the id at due_ns, or moves it there; slack: slots, at most VC_WHEEL_SLACK_MAX. */

@@ -7,6 +7,7 @@
 #include "report.h"
 
 #define HOUSEKEEPING_NS 500000ull
+#define SOCKET_ASK_NS 100000ull
 #define SLEEP_MAX_NS 100000000ull
 
 #ifdef VC_FAULTS
@@ -64,6 +65,8 @@ struct vc_worker *vc_worker_new(struct vc_node *node, uint32_t worker, struct vc
         vc_worker_delete(w);
         return NULL;
     }
+    if (io_socket && !io_xsk)
+        w->departures.ahead_ns = io_socket->ahead_ns;
     w->crypto = vc_crypto_new((enum vc_crypto_backend)node->config.setup.crypto_backend);
     if (!w->crypto) {
         *why = "worker: the SRTP engine of the set-up is not available on this CPU";
@@ -111,6 +114,20 @@ static int holding(struct vc_worker *w)
     return w->hold;
 }
 
+/* Beside AF_XDP the media sockets bring strays, and asking them is a system call: while AF_XDP
+   has packets and they had none, they are asked once in SOCKET_ASK_NS. */
+static uint32_t receive(struct vc_worker *w)
+{
+    uint32_t work = vc_receive(w, VC_IO_XSK), n;
+
+    if (work && !w->socket_had && w->now_ns - w->socket_asked_ns < SOCKET_ASK_NS)
+        return work;
+    w->socket_asked_ns = w->now_ns;
+    n = vc_receive(w, VC_IO_SOCKET);
+    w->socket_had = n > 0;
+    return work + n;
+}
+
 uint32_t vc_worker_do_work(struct vc_worker *w, uint64_t now_ns)
 {
     uint32_t work;
@@ -126,8 +143,7 @@ uint32_t vc_worker_do_work(struct vc_worker *w, uint64_t now_ns)
     work = vc_commands_drain(w);
     work += vc_mesh_drain(w);
     if (!holding(w)) {
-        work += vc_receive(w, VC_IO_XSK);
-        work += vc_receive(w, VC_IO_SOCKET);
+        work += receive(w);
     }
     work += vc_depart(w);
     work += vc_report_timers(w);

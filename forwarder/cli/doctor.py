@@ -26,6 +26,7 @@ def doctor(
     from forwarder.dataplane import paths
     from forwarder.dataplane.steering import OBJECT_DIR, Rates, Steering
     from forwarder.errors import VcfwdError
+    from forwarder.net import qdiscs
 
     try:
         settings = configuration.load(config)
@@ -41,6 +42,7 @@ def doctor(
         choice = paths.choose(network.path, network.interfaces, prober)
     except VcfwdError as error:  # `vcfwd up` would refuse: then the table is needed most
         choice, fault = paths.Choice("none", str(error)), str(error)
+    obstacle = qdiscs.why_not_held(network.addresses)
     if json_:
         body: dict[str, Any] = {
             "interfaces": [
@@ -54,10 +56,12 @@ def doctor(
             ],
             "chosen": choice.path,
             "why": choice.why,
+            "kernel_pacing": obstacle or "fq",
         }
         print(json.dumps(body))
     else:
         _show(examined, choice)
+        print(f"departure times on the socket path: {obstacle or 'kept by fq'}")
     if fault:
         print(f"vcfwd doctor: {fault}", file=sys.stderr)
         raise typer.Exit(1)

@@ -25,6 +25,8 @@ class SetupFlags(IntFlag):
     UDP_GSO = 1
     HOLD = 2
     """Of a restart only: receive nothing until Begin (VC_SETUP_HOLD)."""
+    UDP_TXTIME = 4
+    """Give the kernel departure times; only where it sends by fq."""
 
 
 class Scheduler(IntEnum):

@@ -18,11 +18,12 @@ from forwarder.config import Config
 from forwarder.dataplane import paths
 from forwarder.dataplane.process import DataPlane
 from forwarder.dataplane.selector import attach_classic
-from forwarder.dataplane.setup import Crypto, Interface, Local, Scheduler, Setup
+from forwarder.dataplane.setup import Crypto, Interface, Local, Scheduler, Setup, SetupFlags
 from forwarder.dataplane.sockets import Group
 from forwarder.dataplane.steering import Steering
 from forwarder.dataplane.steering_abi import XSKS_MAX, Rates
 from forwarder.errors import HostError
+from forwarder.net import qdiscs
 from forwarder.telemetry.logs import fields
 
 log = logging.getLogger(__name__)
@@ -117,7 +118,17 @@ def _detach_others(steering: Steering, names: tuple[str, ...]) -> None:
             steering.detach(socket.if_indextoname(ifindex))
 
 
-def _setup(config: Config, interfaces: tuple[Interface, ...]) -> Setup:
+def _pacing(config: Config, choice: paths.Choice) -> tuple[paths.Choice, SetupFlags]:
+    """On the socket path the kernel holds packets until their time, where it can; says so."""
+    if choice.path != paths.UDP:
+        return choice, SetupFlags.NONE
+    obstacle = qdiscs.why_not_held(config.network.addresses)
+    told = f"departures timed by the workers: {obstacle}" if obstacle else "departures timed by fq"
+    flags = SetupFlags.NONE if obstacle else SetupFlags.UDP_TXTIME
+    return replace(choice, why=f"{choice.why}; {told}"), flags
+
+
+def _setup(config: Config, interfaces: tuple[Interface, ...], flags: SetupFlags) -> Setup:
     plane, network = config.dataplane, config.network
     return Setup(
         locals=tuple(Local(str(ip_address(ip)), network.port) for ip in network.addresses),
@@ -139,6 +150,7 @@ def _setup(config: Config, interfaces: tuple[Interface, ...]) -> Setup:
         priority=plane.priority if plane.scheduler == "fifo" else 0,
         rtcp_interval_ms=plane.rtcp_interval_ms,
         orphan_s=plane.orphan_s,
+        flags=flags,
         cpus=plane.cpus,
     )
 
@@ -190,7 +202,8 @@ async def open_datapath(
                 choice, interfaces = _attach(config, steering, choice)
         elif choice.path != paths.UDP:
             choice = paths.Choice(paths.UDP, why_not)
-        adopted = await _start(plane, _setup(config, interfaces), steering)
+        choice, flags = _pacing(config, choice)
+        adopted = await _start(plane, _setup(config, interfaces, flags), steering)
         if adopted and steering is not None:
             for group in plane.groups:  # sockets in place are left alone
                 steering.attach_selector(group.sockets)

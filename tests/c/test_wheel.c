@@ -101,7 +101,7 @@ static void test_horizon(void)
     CHECK_EQ(take(NOW + 5 * HORIZON / 2), 3);
     CHECK_EQ(take(NOW + 1000 * HORIZON), 0);
     CHECK_EQ(wheel.cnt, 1);
-    for (uint32_t i = 0; i < 3 * VC_WHEEL_SLOTS; i++) { /* through the end of the array, slot by slot */
+    for (uint32_t i = 0; i < 3 * VC_WHEEL_SLOTS; i++) { /* through the array's end, slot by slot */
         uint64_t now_ns = NOW + (2000 * (uint64_t)VC_WHEEL_SLOTS + i) * SLOT;
 
         vc_wheel_advance(&wheel, now_ns);
