@@ -108,6 +108,8 @@ struct vc_worker {
     struct vc_dump dump;
     uint32_t wake, events_pushed;
     uint64_t published_ns, housekept_ns, hold_until_ns;
+    uint64_t socket_asked_ns; /* the media sockets, beside AF_XDP */
+    int socket_had;           /* they had packets then */
     int hold; /* nothing is received yet */
     struct vc_io_rx burst[VC_IO_BURST];
     struct vc_open_batch open;
