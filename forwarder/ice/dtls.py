@@ -223,6 +223,11 @@ class DtlsServer:
         return len(self._expected)
 
     @property
+    def busy(self) -> bool:
+        """Whether `tick` has anything to look after."""
+        return bool(self._expected or self._finished)
+
+    @property
     def full(self) -> bool:
         """No further handshake can be expected now; try again after DEADLINE_S."""
         return len(self._expected) >= HALF_OPEN_MAX

@@ -87,6 +87,20 @@ class IceLite:
         for item in agent.last_check:
             self._holders.pop(item, None)
 
+    def restart(self, participant_id: ParticipantId, ufrag: str, password: str, now: float) -> None:
+        """New credentials (RFC 8445 section 9): the old ones end, addresses stay until new checks
+        nominate another; consent to them begins anew."""
+        agent = self._by_participant[participant_id]
+        del self._by_ufrag[agent.ufrag]
+        agent.ufrag, agent.password = ufrag, password.encode()
+        agent.last_check = dict.fromkeys(agent.last_check, now)
+        self._by_ufrag[ufrag] = agent
+
+    def holder(self, at: Tuple5) -> ParticipantId | None:
+        """Whose leg an authenticated check validated this 5-tuple for."""
+        agent = self._holders.get(at)
+        return agent.participant_id if agent is not None else None
+
     def receive(
         self, data: bytes, at: Tuple5, now: float
     ) -> tuple[bytes | None, list[TuplesChanged]]:

@@ -151,7 +151,7 @@ def _check_spec(spec: TrackSpec) -> None:
             f"track {spec.label!r}: payload type {spec.pt} cannot share a port with RTCP: "
             "use 0 to 63 or 96 to 127",
         )
-    if not 0 < spec.ssrc < 1 << 32:
+    if spec.ssrc is not None and not 0 < spec.ssrc < 1 << 32:
         raise Refused(ErrorCode.BAD_MESSAGE, f"track {spec.label!r}: bad SSRC {spec.ssrc}")
 
 
@@ -176,11 +176,12 @@ def check_publish(room: Room, publisher: Participant, specs: Sequence[TrackSpec]
             raise Refused(
                 ErrorCode.BAD_MESSAGE, f"track {spec.label!r}: you have a track of this label"
             )
-        if spec.ssrc in ssrcs or spec.ssrc in own:
+        if spec.ssrc is not None and (spec.ssrc in ssrcs or spec.ssrc in own):
             raise Refused(
                 ErrorCode.SSRC_IN_USE,
                 f"track {spec.label!r}: SSRC {spec.ssrc} is in use in this room: "
                 "choose another at random",
             )
         labels.add(spec.label)
-        own.add(spec.ssrc)
+        if spec.ssrc is not None:
+            own.add(spec.ssrc)

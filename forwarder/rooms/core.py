@@ -23,6 +23,7 @@ from forwarder.ids import LegId, ParticipantId, RoomId, RouteId, SourceId, Track
 from forwarder.rooms import admission, events, subscriptions, tracks
 from forwarder.rooms.admission import Limits
 from forwarder.rooms.allocate import ROOM_ID_BYTES, Secrets, urlsafe
+from forwarder.rooms.browsers import BrowserRooms
 from forwarder.rooms.events import Event
 from forwarder.rooms.joining import new_participant
 from forwarder.rooms.roles import Role
@@ -61,7 +62,7 @@ class Statistics:
     subscriptions: int
 
 
-class Rooms:
+class Rooms(BrowserRooms):
     """All rooms of a node.  The objects it returns are its own: look, do not change."""
 
     def __init__(self, limits: Limits | None = None, secrets: Secrets = system_secrets) -> None:

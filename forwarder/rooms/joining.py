@@ -51,7 +51,7 @@ def new_participant(
         rx_salt=rx_salt,
         tx_key=tx_key,
         tx_salt=tx_salt,
-        ufrag=_new_ufrag(state),
+        ufrag=new_ufrag(state),
         password=ice_chars(state.secrets, PASSWORD_BYTES),
         resume=urlsafe(state.secrets, RESUME_BYTES),
         rtcp_ssrc=state.ssrcs.take(room.ssrcs),
@@ -74,7 +74,7 @@ def _new_key_id(state: State) -> int:
             return key_id
 
 
-def _new_ufrag(state: State) -> str:
+def new_ufrag(state: State) -> str:
     while True:
         ufrag = ice_chars(state.secrets, UFRAG_BYTES)
         if ufrag not in state.by_ufrag:

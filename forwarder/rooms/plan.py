@@ -28,6 +28,7 @@ QUEUES = {Kind.AUDIO: Queue.AUDIO, Kind.VIDEO: Queue.VIDEO}
 
 def plan_leg(participant: Participant, rate_bps: int) -> Leg:
     p = participant
+    extensions = p.peer.extensions if p.peer is not None else table.NO_EXTENSIONS
     return Leg(
         id=p.leg,
         worker=p.worker,
@@ -42,6 +43,8 @@ def plan_leg(participant: Participant, rate_bps: int) -> Leg:
         nominated=p.nominated,
         rate_bps=rate_bps,
         rtcp_ssrc=p.rtcp_ssrc,
+        rx_ext=extensions,
+        tx_ext=extensions,
         cname=p.cname,
     )
 
@@ -52,6 +55,8 @@ def plan_source(track: Track) -> Source:
         id=track.source,
         leg=track.publisher.leg,
         ssrc=spec.ssrc,
+        mid=spec.mid if spec.ssrc is None else "",
+        by_pt=spec.ssrc is None and not spec.mid,
         clock_hz=spec.clock_hz,
         pt=spec.pt,
         queue=QUEUES[spec.kind],
@@ -60,7 +65,8 @@ def plan_source(track: Track) -> Source:
 
 
 def plan_route(subscription: Subscription) -> Route:
-    track = subscription.track
+    track, slot = subscription.track, subscription.slot
+    pt = slot.pt(track.spec.codec) if slot is not None else track.spec.pt
     return Route(
         id=subscription.route,
         leg=subscription.subscriber.leg,
@@ -69,7 +75,8 @@ def plan_route(subscription: Subscription) -> Route:
         out_ssrc=subscription.out_ssrc,
         ts_offset=subscription.ts_offset,
         seq_start=subscription.seq_start,
-        pt=track.spec.pt,
+        pt=track.spec.pt if pt is None else pt,
+        mid=slot.spec.mid if slot is not None else "",
         gated=track.kind is Kind.VIDEO,
         paused=track.muted,
     )
@@ -81,10 +88,15 @@ def _plan(
     subscriptions: Iterable[Subscription],
     rate_bps: int,
 ) -> Table:
+    """A leg that has no keys yet is not there, nor is what would need it."""
     return Table(
-        legs={p.leg: plan_leg(p, rate_bps) for p in participants},
-        sources={t.source: plan_source(t) for t in tracks},
-        routes={s.route: plan_route(s) for s in subscriptions},
+        legs={p.leg: plan_leg(p, rate_bps) for p in participants if p.keyed},
+        sources={t.source: plan_source(t) for t in tracks if t.publisher.keyed},
+        routes={
+            s.route: plan_route(s)
+            for s in subscriptions
+            if s.subscriber.keyed and s.track.publisher.keyed
+        },
     )
 
 

@@ -59,14 +59,45 @@ def changed(have: AnyState, to: AnyState) -> AnyState:
 
 @dataclass(frozen=True, slots=True)
 class TrackSpec:
-    """A track as its publisher offers it; `label` is the publisher's own name for it."""
+    """A track as its publisher offers it; `label` is the publisher's own name for it.
+
+    `ssrc` None: not signalled; the worker binds the stream that carries `mid`, or where that is
+    empty the one of payload type `pt`.
+    """
 
     label: str
     kind: Kind
     codec: Codec
     pt: int
     clock_hz: int
-    ssrc: int
+    ssrc: int | None
+    mid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """What the offer of a participant that joined by SDP said, as far as it matters later."""
+
+    way: str  # "publish" or "view"
+    ufrag: str  # the client's; another one means that it restarts ICE
+    extensions: tuple[int, ...]  # a leg's map (table.Ext)
+    mids: tuple[tuple[str, str], ...] = ()  # (kind, mid) of each m-line that is live
+    follow: str = ""  # the participant that a viewer asked for
+
+
+class SlotState(Enum):
+    WAITING = "waiting"  # there is no such track now
+    PLAYING = "playing"
+    CODEC_UNSUPPORTED = "codec_unsupported"  # there is one, and the viewer cannot decode it
+
+
+@dataclass(frozen=True, slots=True)
+class SlotSpec:
+    """A place for one track, as a viewer offers it; `pts`: its payload type for each codec."""
+
+    kind: Kind
+    mid: str
+    pts: tuple[tuple[Codec, int], ...]
 
 
 @dataclass(slots=True, eq=False)
@@ -100,6 +131,26 @@ class Subscription:
     out_ssrc: Ssrc
     seq_start: int
     ts_offset: int
+    slot: Slot | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """A place of a viewer for one track.  Its route, SSRC and numbers are its own until the viewer
+    leaves, so that no change of the track needs an offer."""
+
+    spec: SlotSpec
+    owner: Participant = field(repr=False)
+    route: RouteId
+    out_ssrc: Ssrc
+    seq_start: int
+    ts_offset: int
+    state: SlotState = SlotState.WAITING
+    subscription: Subscription | None = field(default=None, repr=False)
+
+    def pt(self, codec: Codec) -> int | None:
+        """The viewer's payload type for a codec; None: it cannot decode it."""
+        return dict(self.spec.pts).get(codec)
 
 
 @dataclass(slots=True, eq=False)
@@ -134,6 +185,10 @@ class Participant:
     local: int = 0
     tracks: dict[TrackId, Track] = field(default_factory=dict, repr=False)
     subscriptions: dict[TrackId, Subscription] = field(default_factory=dict, repr=False)
+    peer: Peer | None = None
+    keyed: bool = True
+    """False until DTLS gave the keys: the data plane does not know this leg yet."""
+    slots: list[Slot] = field(default_factory=list, repr=False)
 
     @property
     def shown(self) -> bool:
@@ -184,6 +239,17 @@ class TrackView:
 
 
 @dataclass(frozen=True, slots=True)
+class SlotView:
+    """`track_id` None: it is empty."""
+
+    participant_id: ParticipantId
+    mid: str
+    kind: Kind
+    state: SlotState
+    track_id: TrackId | None
+
+
+@dataclass(frozen=True, slots=True)
 class RoomView:
     """A room at one moment; `created_at` in seconds since 1970-01-01 UTC."""
 
@@ -201,6 +267,7 @@ class RoomDetail:
     room: RoomView
     participants: tuple[ParticipantView, ...]
     tracks: tuple[TrackView, ...]
+    slots: tuple[SlotView, ...] = ()
 
 
 def view_participant(p: Participant) -> ParticipantView:
@@ -209,6 +276,11 @@ def view_participant(p: Participant) -> ParticipantView:
 
 def view_track(t: Track) -> TrackView:
     return TrackView(t.id, t.publisher.id, t.spec.label, t.spec.kind, t.spec.codec, t.muted)
+
+
+def view_slot(s: Slot) -> SlotView:
+    track_id = s.subscription.track.id if s.subscription is not None else None
+    return SlotView(s.owner.id, s.spec.mid, s.spec.kind, s.state, track_id)
 
 
 def view_room(r: Room) -> RoomView:
@@ -222,4 +294,5 @@ def view_detail(r: Room) -> RoomDetail:
         view_room(r),
         tuple(view_participant(p) for p in r.participants.values()),
         tuple(view_track(t) for t in r.tracks.values()),
+        tuple(view_slot(s) for p in r.participants.values() for s in p.slots),
     )

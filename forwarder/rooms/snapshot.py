@@ -18,6 +18,7 @@ from forwarder.ids import LegId, ParticipantId, RoomId, RouteId, SourceId, Ssrc,
 from forwarder.rooms.admission import Limits
 from forwarder.rooms.allocate import Secrets, SsrcSequence
 from forwarder.rooms.core import Rooms
+from forwarder.rooms.peers import peer_of, peer_text
 from forwarder.rooms.roles import Role
 from forwarder.rooms.room import (
     LegState,
@@ -25,10 +26,13 @@ from forwarder.rooms.room import (
     ParticipantState,
     Room,
     RoomState,
+    Slot,
+    SlotSpec,
     Subscription,
     Track,
     TrackSpec,
 )
+from forwarder.rooms.slots import put
 from forwarder.rooms.state import State
 from forwarder.rtp.codecs import Codec, Kind
 from forwarder.rtp.suites import Suite
@@ -46,7 +50,7 @@ class RoomRecord:
 @dataclass(frozen=True)
 class ParticipantRecord:
     """`key_id` in hexadecimal (64 bits, unsigned); `tuples`: one 5-tuple a line, its four parts
-    separated by blanks."""
+    separated by blanks; `peer` as JSON, empty where it did not join by SDP."""
 
     leg: int
     id: str
@@ -69,6 +73,8 @@ class ParticipantRecord:
     leg_state: str
     tuples: str
     nominated: int | None
+    keyed: int
+    peer: str
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,8 @@ class TrackRecord:
     codec: str
     pt: int
     clock_hz: int
-    ssrc: int
+    ssrc: int | None
+    mid: str
     muted: int
 
 
@@ -93,6 +100,21 @@ class SubscriptionRecord:
     out_ssrc: int
     seq_start: int
     ts_offset: int
+
+
+@dataclass(frozen=True)
+class SlotRecord:
+    """`pts`: a codec and its payload type a line; `source` None: it has no track."""
+
+    route: int
+    leg: int
+    kind: str
+    mid: str
+    pts: str
+    out_ssrc: int
+    seq_start: int
+    ts_offset: int
+    source: int | None
 
 
 @dataclass(frozen=True)
@@ -111,6 +133,7 @@ class Snapshot:
     participants: tuple[ParticipantRecord, ...] = ()
     tracks: tuple[TrackRecord, ...] = ()
     subscriptions: tuple[SubscriptionRecord, ...] = ()
+    slots: tuple[SlotRecord, ...] = ()
 
 
 # ---- there -----------------------------------------------------------------------------------
@@ -145,6 +168,8 @@ def participant_record(p: Participant) -> ParticipantRecord:
             f"{t.remote_ip} {t.remote_port} {t.local_ip} {t.local_port}" for t in p.tuples
         ),
         nominated=p.nominated,
+        keyed=int(p.keyed),
+        peer=peer_text(p.peer),
     )
 
 
@@ -160,6 +185,7 @@ def track_record(t: Track) -> TrackRecord:
         pt=s.pt,
         clock_hz=s.clock_hz,
         ssrc=s.ssrc,
+        mid=s.mid,
         muted=int(t.muted),
     )
 
@@ -167,6 +193,20 @@ def track_record(t: Track) -> TrackRecord:
 def subscription_record(s: Subscription) -> SubscriptionRecord:
     return SubscriptionRecord(
         s.route, s.subscriber.leg, s.track.source, s.out_ssrc, s.seq_start, s.ts_offset
+    )
+
+
+def slot_record(s: Slot) -> SlotRecord:
+    return SlotRecord(
+        route=s.route,
+        leg=s.owner.leg,
+        kind=s.spec.kind.value,
+        mid=s.spec.mid,
+        pts="\n".join(f"{codec.value} {pt}" for codec, pt in s.spec.pts),
+        out_ssrc=s.out_ssrc,
+        seq_start=s.seq_start,
+        ts_offset=s.ts_offset,
+        source=s.subscription.track.source if s.subscription is not None else None,
     )
 
 
@@ -183,7 +223,8 @@ def snapshot(rooms: Rooms) -> Snapshot:
         ssrc_record(rooms),
         tuple(map(participant_record, state.participants.values())),
         tuple(map(track_record, state.tracks.values())),
-        tuple(map(subscription_record, state.by_route.values())),
+        tuple(subscription_record(s) for s in state.by_route.values() if s.slot is None),
+        tuple(map(slot_record, state.slots.values())),
     )
 
 
@@ -211,9 +252,12 @@ def restore(
     for r in taken.subscriptions:
         with _left_out(faults, f"route {r.route}"):
             state.add_subscription(_subscription(state, r, limits))
+    for place in taken.slots:
+        with _left_out(faults, f"slot {place.route}"):
+            _slot(state, place, limits)
     state.legs.adopt(state.by_leg)
     state.sources.adopt(state.by_source)
-    state.routes.adopt(state.by_route)
+    state.routes.adopt([*state.by_route, *state.slots])
     for participant in state.participants.values():
         state.away[participant.id] = now + limits.resume_grace_s
     for room in state.rooms.values():
@@ -254,6 +298,7 @@ def _participant(state: State, p: ParticipantRecord, limits: Limits) -> Particip
     tuples, nominated = _tuples(p.tuples), p.nominated
     leg_state, local = LegState(p.leg_state), 0
     _need(RoomId(p.room_id) in state.rooms, f"there is no room {p.room_id}")
+    _need(p.keyed == 1, "its handshake was not finished")
     _need(0 <= p.leg < limits.legs_max, f"leg {p.leg} is not below dataplane.legs_max")
     _need(0 <= p.worker < limits.workers, f"there is no worker {p.worker} any more")
     _need(p.leg not in state.by_leg, f"leg {p.leg} belongs to another")
@@ -286,6 +331,7 @@ def _participant(state: State, p: ParticipantRecord, limits: Limits) -> Particip
         tuples=tuples,
         nominated=nominated,
         local=local,
+        peer=peer_of(p.peer),
     )
 
 
@@ -299,7 +345,7 @@ def _track(state: State, t: TrackRecord, limits: Limits) -> Track:
         id=TrackId(t.id),
         room_id=publisher.room_id,
         publisher=publisher,
-        spec=TrackSpec(t.label, kind, Codec(t.codec), t.pt, t.clock_hz, t.ssrc),
+        spec=TrackSpec(t.label, kind, Codec(t.codec), t.pt, t.clock_hz, t.ssrc, t.mid),
         source=SourceId(t.source),
         muted=bool(t.muted),
     )
@@ -318,3 +364,23 @@ def _subscription(state: State, r: SubscriptionRecord, limits: Limits) -> Subscr
         seq_start=r.seq_start,
         ts_offset=r.ts_offset,
     )
+
+
+def _slot(state: State, r: SlotRecord, limits: Limits) -> None:
+    owner = state.by_leg.get(r.leg)
+    if owner is None:
+        raise _Unfit("its viewer is left out")
+    _need(0 <= r.route < limits.routes_max, f"route {r.route} is not below its limit")
+    pairs = (line.split(" ") for line in r.pts.splitlines())
+    slot = Slot(
+        spec=SlotSpec(Kind(r.kind), r.mid, tuple((Codec(name), int(pt)) for name, pt in pairs)),
+        owner=owner,
+        route=RouteId(r.route),
+        out_ssrc=Ssrc(r.out_ssrc),
+        seq_start=r.seq_start,
+        ts_offset=r.ts_offset,
+    )
+    state.add_slot(slot)
+    track = state.by_source.get(r.source) if r.source is not None else None
+    if track is not None:
+        put(state, slot, track)

@@ -17,7 +17,7 @@ from forwarder.ids import LegId, ParticipantId, RoomId, RouteId, SourceId, Track
 from forwarder.rooms.admission import Limits
 from forwarder.rooms.allocate import IdPool, Secrets, SsrcSequence
 from forwarder.rooms.events import Event
-from forwarder.rooms.room import Participant, Room, Subscription, Track
+from forwarder.rooms.room import Participant, Room, Slot, Subscription, Track
 from forwarder.rtp.codecs import Kind
 from forwarder.table import Tuple5
 
@@ -84,6 +84,12 @@ class State:
         self.by_source: dict[int, Track] = {}
         self.by_route: dict[int, Subscription] = {}
         self.by_tuple: dict[Tuple5, Participant] = {}
+        self.slots: dict[int, Slot] = {}
+        """By route, which a slot keeps also while it has no track."""
+        self.refill: set[RoomId] = set()
+        """Rooms where a slot may get a track now; see slots.py."""
+        self.resting: set[int] = set()
+        """Routes of slots whose track just went: the data plane lets go of the old source first."""
         self.key_ids: set[int] = set()
         self.legs = IdPool(limits.legs_max)
         self.sources = IdPool(limits.sources_max)
@@ -162,8 +168,13 @@ class State:
         self._marks.rooms.add(subscription.subscriber.room_id)
         self._marks.routes.add(subscription.route)
 
+    def touch_slot(self, slot: Slot) -> None:
+        self._marks.rooms.add(slot.owner.room_id)
+        self._marks.routes.add(slot.route)
+
     def drain_dirty(self) -> Dirty:
         marks, self._marks = self._marks, _Marks()
+        self.resting.clear()
         return Dirty(
             frozenset(marks.rooms),
             frozenset(marks.legs),
@@ -204,6 +215,10 @@ class State:
         """Its tracks and subscriptions were dropped before."""
         self.set_tuples(participant, ())
         room = self.rooms[participant.room_id]
+        for slot in participant.slots:
+            del self.slots[slot.route]
+            self._give_back(IdKind.ROUTE, slot.route)
+            self.touch_slot(slot)
         del room.participants[participant.id]
         if participant.role.may_publish:
             room.active -= 1
@@ -232,7 +247,9 @@ class State:
     def add_track(self, track: Track) -> None:
         room = self.rooms[track.room_id]
         room.tracks[track.id] = track
-        room.ssrcs[track.spec.ssrc] = track.id
+        if track.spec.ssrc is not None:
+            room.ssrcs[track.spec.ssrc] = track.id
+        self.refill.add(room.id)
         track.publisher.tracks[track.id] = track
         self.tracks[track.id] = track
         self.by_source[track.source] = track
@@ -244,7 +261,9 @@ class State:
         """Its subscriptions were dropped before."""
         room = self.rooms[track.room_id]
         del room.tracks[track.id]
-        del room.ssrcs[track.spec.ssrc]
+        if track.spec.ssrc is not None:
+            del room.ssrcs[track.spec.ssrc]
+        self.refill.add(room.id)
         del track.publisher.tracks[track.id]
         del self.tracks[track.id]
         del self.by_source[track.source]
@@ -265,8 +284,19 @@ class State:
         del subscriber.subscriptions[track.id]
         del self.by_route[subscription.route]
         self.load[subscriber.worker] -= 1
-        self._give_back(IdKind.ROUTE, subscription.route)
+        if subscription.slot is None:
+            self._give_back(IdKind.ROUTE, subscription.route)
+        else:
+            subscription.slot.subscription = None
+            self.resting.add(subscription.route)
+            self.refill.add(subscriber.room_id)
         self.touch_subscription(subscription)
+
+    def add_slot(self, slot: Slot) -> None:
+        slot.owner.slots.append(slot)
+        self.slots[slot.route] = slot
+        self.refill.add(slot.owner.room_id)
+        self.touch_slot(slot)
 
     # ---- ids ------------------------------------------------------------------------------------
 

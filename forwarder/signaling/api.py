@@ -23,8 +23,9 @@ from forwarder import __version__
 from forwarder.errors import CodedError, ErrorCode, Refused, TokenError
 from forwarder.ids import RoomId
 from forwarder.rooms.roles import Role
+from forwarder.signaling import whip
 from forwarder.signaling.asgi_h3 import AsgiApp, AsgiReceive, AsgiSend
-from forwarder.signaling.backend import Backend, RoomDetail, RoomInfo
+from forwarder.signaling.backend import Backend, RoomDetail, RoomInfo, WebRtc
 from forwarder.signaling.bounds import bounded, problem
 from forwarder.signaling.framing import excerpt
 from forwarder.signaling.tokens import NAME_MAX, TTL_DEFAULT_S, TTL_MAX_S, Tokens
@@ -240,14 +241,17 @@ def build(
     metrics: Callable[[], bytes] | None = None,
     metrics_path: str = "/metrics",
     cors_origins: Sequence[str] = (),
+    webrtc: WebRtc | None = None,
 ) -> AsgiApp:
-    """The application.  `metrics` returns the Prometheus text."""
+    """The application.  `metrics` returns the Prometheus text; `webrtc` serves WHIP and WHEP."""
     app = FastAPI(
         title="vcfwd", version=__version__, docs_url=None, redoc_url=None, openapi_url=None
     )
     app.state.context = Context(backend, tokens, metrics)
     app.include_router(router)
     app.include_router(public)
+    if webrtc is not None:
+        whip.add_routes(app, webrtc, tokens)
     if metrics is not None:
         app.add_route(metrics_path, _metrics, methods=["GET"], include_in_schema=False)
     app.add_route("/v1/openapi.json", _openapi, methods=["GET"], include_in_schema=False)
@@ -259,8 +263,9 @@ def build(
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(cors_origins),
-            allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["authorization", "content-type"],
+            allow_methods=["GET", "POST", "PATCH", "DELETE"],
+            allow_headers=["authorization", "content-type", "if-match"],
+            expose_headers=list(whip.EXPOSED),
         )
     return bounded(app)
 

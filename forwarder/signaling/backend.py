@@ -22,6 +22,7 @@ sent `closing` and ends, without session_lost().
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -45,6 +46,7 @@ from forwarder.signaling.messages import (
     Unsubscribed,
     Welcome,
 )
+from forwarder.signaling.sdp.model import Way
 from forwarder.signaling.tokens import Claims
 
 Address = tuple[str, int]  # IP address without brackets or scope, UDP port
@@ -64,11 +66,53 @@ class RoomInfo(BaseModel):
     track_count: int = Field(description="Published tracks")
 
 
+class SlotInfo(BaseModel):
+    """A viewer's place for one track."""
+
+    model_config = ConfigDict(frozen=True)
+
+    participant_id: str = Field(description="The viewer")
+    mid: str
+    kind: str
+    state: str = Field(description='"waiting", "playing" or "codec_unsupported"')
+    track_id: str | None = Field(description="What is in it")
+
+
 class RoomDetail(RoomInfo):
     """A room with what is in it (participants in the role backstage included)."""
 
     participants: list[ParticipantInfo]
     tracks: list[TrackInfo]
+    slots: list[SlotInfo] = []
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A session that an offer opened."""
+
+    resource: str
+    etag: str
+    sdp: str
+
+
+@dataclass(frozen=True)
+class Patched:
+    """`sdp` None: nothing to tell; else the fragment that answers an ICE restart."""
+
+    etag: str
+    sdp: str | None
+
+
+class WebRtc(Protocol):
+    """WHIP and WHEP, as the HTTP API needs them (supervisor/browsers.py).  CodedErrors as below."""
+
+    async def offer(self, way: Way, claims: Claims, data: bytes, follow: str = "") -> Answered: ...
+
+    async def patch(self, way: Way, room_id: RoomId, resource: str, data: bytes) -> Patched: ...
+
+    def etag(self, way: Way, room_id: RoomId, resource: str) -> str: ...
+
+    async def leave(self, way: Way, room_id: RoomId, resource: str) -> None: ...
 
 
 class Session(Protocol):

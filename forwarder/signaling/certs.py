@@ -32,6 +32,7 @@ RENEW_BEFORE: Final = dt.timedelta(days=2)
 BACKDATE: Final = dt.timedelta(hours=1)  # part of the validity: for clients whose clock is behind
 CERT_NAME: Final = "dev-cert.pem"
 KEY_NAME: Final = "dev-key.pem"
+DTLS_DIR: Final = "dtls"  # below the state directory
 FILE_MAX: Final = 256 * 1024  # bytes of a PEM file that are read
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -116,6 +117,12 @@ def development(state_dir: Path, names: Sequence[str], *, clock: Clock) -> Certi
             [f"{state_dir}: cannot keep the development certificate there: {exc}"]
         ) from exc
     return Certificate((chain,), key, cert_file, key_file, self_signed=True)
+
+
+def dtls(state_dir: Path, *, clock: Clock) -> Certificate:
+    """What browsers see in DTLS and know by its fingerprint: always the node's own, always ECDSA
+    P-256, whatever the API's is."""
+    return development(state_dir / DTLS_DIR, [], clock=clock)
 
 
 def _read(path: Path) -> bytes:

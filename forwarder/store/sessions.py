@@ -10,14 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from forwarder.ids import RouteId
 from forwarder.rooms.core import Rooms
 from forwarder.rooms.snapshot import (
     ParticipantRecord,
+    SlotRecord,
     Snapshot,
     SsrcRecord,
     SubscriptionRecord,
     TrackRecord,
     participant_record,
+    slot_record,
     ssrc_record,
     subscription_record,
     track_record,
@@ -25,7 +28,7 @@ from forwarder.rooms.snapshot import (
 from forwarder.rooms.state import Dirty
 from forwarder.store.database import Database
 
-SCHEMA = 1
+SCHEMA = 2
 FILE = "sessions.db"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -42,7 +45,9 @@ TABLES = {
     "participants": ParticipantRecord,
     "tracks": TrackRecord,
     "subscriptions": SubscriptionRecord,
+    "slots": SlotRecord,
 }
+OURS = ("ssrcs", "participants", "tracks", "subscriptions", "slots")
 
 
 class SessionStore:
@@ -69,6 +74,7 @@ class SessionStore:
             participants=database.all("participants", ParticipantRecord),
             tracks=database.all("tracks", TrackRecord),
             subscriptions=database.all("subscriptions", SubscriptionRecord),
+            slots=database.all("slots", SlotRecord),
         )
 
     def save(self, rooms: Rooms, dirty: Dirty) -> None:
@@ -77,7 +83,12 @@ class SessionStore:
         ssrcs = ssrc_record(rooms)
         if not dirty.legs and not dirty.sources and not dirty.routes and ssrcs == self._ssrcs:
             return
-        legs, sources, routes = state.by_leg, state.by_source, state.by_route
+        legs, sources, slots = state.by_leg, state.by_source, state.slots
+        routes = {
+            i: found
+            for i in dirty.routes
+            if (found := state.by_route.get(RouteId(i))) and found.slot is None
+        }
         with database.transaction():
             if ssrcs != self._ssrcs:
                 database.clear("ssrcs")
@@ -93,26 +104,29 @@ class SessionStore:
             )
             database.put(
                 "subscriptions",
-                [subscription_record(routes[i]) for i in dirty.routes if i in routes],
+                [subscription_record(found) for found in routes.values()],
             )
+            database.delete("slots", [i for i in dirty.routes if i not in slots])
+            database.put("slots", [slot_record(slots[i]) for i in dirty.routes if i in slots])
         self._ssrcs = ssrcs
 
     def forget(self) -> None:
         """Throws everything away; the participants have to join anew."""
         with self._database.transaction():
-            for table in ("ssrcs", "participants", "tracks", "subscriptions"):
+            for table in OURS:
                 self._database.clear(table)
         self._ssrcs = None
 
     def replace(self, taken: Snapshot) -> None:
         """Throws everything away but what is in the snapshot."""
         with self._database.transaction():
-            for table in ("ssrcs", "participants", "tracks", "subscriptions"):
+            for table in OURS:
                 self._database.clear(table)
             self._database.put("ssrcs", [taken.ssrcs] if taken.ssrcs else [])
             self._database.put("participants", taken.participants)
             self._database.put("tracks", taken.tracks)
             self._database.put("subscriptions", taken.subscriptions)
+            self._database.put("slots", taken.slots)
         self._ssrcs = taken.ssrcs
 
     def close(self) -> None:

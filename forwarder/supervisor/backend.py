@@ -8,7 +8,7 @@ its way.  The exception is `leg live`, which is told when the table is in force 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from forwarder.clock import Clock
@@ -64,6 +64,8 @@ class RoomsBackend:
         self._status = status
         self._addresses = list(addresses)
         self._sessions: dict[ParticipantId, Session] = {}
+        self.on_event: Callable[[events.Event], None] | None = None
+        """Hears each event before the sessions do."""
 
     # ---- sessions ---------------------------------------------------------------------------
 
@@ -216,7 +218,10 @@ class RoomsBackend:
 
     def announce(self) -> None:
         """Tells the sessions what happened in the rooms, and the reconciler that it did."""
+        self._rooms.fill_slots()
         for event in self._rooms.drain_events():
+            if self.on_event is not None:
+                self.on_event(event)
             message = views.message_of(event)
             if message is not None:
                 for target in self._rooms.recipients(event):

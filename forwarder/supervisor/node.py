@@ -23,6 +23,7 @@ from forwarder.dataplane.events import Event, SourceActive
 from forwarder.dataplane.sockets import Group
 from forwarder.dataplane.steering_abi import FiveTuple
 from forwarder.ice import IceLite
+from forwarder.ice.dtls import DtlsServer, Identity
 from forwarder.net.mirror import Mirror
 from forwarder.rooms.admission import Limits
 from forwarder.rooms.core import Rooms
@@ -35,6 +36,7 @@ from forwarder.signaling.tokens import Tokens, check_keys, signing_keys
 from forwarder.store.store import Store
 from forwarder.supervisor import status
 from forwarder.supervisor.backend import RoomsBackend
+from forwarder.supervisor.browsers import Browsers
 from forwarder.supervisor.datapath import DataPath, open_datapath
 from forwarder.supervisor.legpaths import LegPaths
 from forwarder.supervisor.reconcile import Reconciler
@@ -80,6 +82,7 @@ class Node:
         check_keys(keys, dev=self._dev)
         self._tokens = Tokens(keys, clock=self._clock, leeway_s=config.api.token_leeway_s)
         self._certificate = self._load_certificate()
+        self._dtls = DtlsServer(self._dtls_identity())
         self._store = Store(Path(config.node.state_dir), Path(config.node.run_dir))
         self._closing.callback(self._store.close)
         self._datapath = await open_datapath(
@@ -119,6 +122,10 @@ class Node:
         names = dict.fromkeys([*config.network.addresses, *config.network.advertised_addresses])
         return certs.development(state_dir, ["localhost", *names], clock=self._clock)
 
+    def _dtls_identity(self) -> Identity:
+        found = certs.dtls(Path(self._config.node.state_dir), clock=self._clock)
+        return Identity(found.chain[0], found.private_key)
+
     async def _start_table(self) -> None:
         datapath, config = self._datapath, self._config
         client = CommandClient(
@@ -147,14 +154,26 @@ class Node:
         )
         datapath.plane.on_lost.append(self._reconciler.lost)
         advertised = config.network.advertised_addresses
+        addresses = [(str(ip_address(ip)), config.network.port) for ip in advertised]
         self._backend = RoomsBackend(
             self._rooms,
             self._ice,
             self._reconciler,
             self._clock,
             self,
-            addresses=[(str(ip_address(ip)), config.network.port) for ip in advertised],
+            addresses=addresses,
         )
+        self._browsers = Browsers(
+            self._rooms,
+            self._ice,
+            self._dtls,
+            self._reconciler,
+            self._clock,
+            announce=self._backend.announce,
+            addresses=addresses,
+        )
+        self._backend.on_event = self._browsers.on_event
+        self._closing.callback(self._browsers.close)
         self._take_up_legs()
         await self._reconciler.begin(adopted=datapath.adopted)
 
@@ -171,6 +190,7 @@ class Node:
                 now=now,
             )
             self._rooms.session_lost(participant.id, now)
+        self._browsers.take_up()
         self._rooms.drain_events()
 
     async def _start_signaling(self) -> None:
@@ -184,8 +204,11 @@ class Node:
             metrics=self._metrics if config.metrics.enabled else None,
             metrics_path=config.metrics.path,
             cors_origins=config.api.cors_origins,
+            webrtc=self._browsers,
         )
-        self._slow = SlowPath(self._clock, self._ice, self._backend.tuples_changed)
+        self._slow = SlowPath(
+            self._clock, self._ice, self._backend.tuples_changed, self._browsers.datagram
+        )
         self._closing.callback(self._slow.close)
         for group in self._datapath.plane.groups:
             server = self._quic_server(group, app)
@@ -294,6 +317,7 @@ class Node:
         """The development certificate lives less than 14 days: renew it in time."""
         while True:
             await asyncio.sleep(RENEW_S)
+            self._dtls.set_identity(self._dtls_identity())
             if self._config.api.cert_file:
                 continue
             fresh = self._load_certificate()
@@ -335,6 +359,7 @@ class Node:
             unresolved=self._paths.unresolved,
             slow_path=self._slow.counters,
             ice=self._ice.counters,
+            dtls=self._dtls.counters,
             quic=self._quic.values,
             table=self._reconciler.counters,
             last_gap_ms=self._last_gap_ms,

@@ -35,10 +35,13 @@ class SlowPath:
         clock: Clock,
         ice: IceLite,
         on_tuples: Callable[[TuplesChanged], None],
+        on_dtls: Callable[[bytes, Tuple5, Callable[[bytes], None]], None] | None = None,
     ) -> None:
+        """`on_dtls(datagram, 5-tuple, send)`: `send` answers to where it came from."""
         self._clock = clock
         self._ice = ice
         self._on_tuples = on_tuples
+        self._on_dtls = on_dtls
         self._sockets: list[socket.socket] = []
         self.counters: Counter[str] = Counter()
 
@@ -108,7 +111,12 @@ class SlowPath:
             self.counters["quic"] += 1
             quic.datagram_received(data, addr)
         elif 20 <= first <= 63:
-            self.counters["dtls"] += 1  # browsers join over WHIP and WHEP; not served yet
+            self.counters["dtls"] += 1
+            if addr[1] == 0:
+                self.counters["bad_port"] += 1
+            elif self._on_dtls is not None:
+                at = Tuple5(addr[0], addr[1], local_ip, local_port)
+                self._on_dtls(data, at, lambda answer: self.sender(sock)(answer, addr))
         elif first >= 128:
             self.counters["media"] += 1
         else:

@@ -11,7 +11,7 @@ lateness     of departures: {departures, mean_us, p50_us, p99_us, p999_us, bucke
 workers      [{counters, drops, copy_drops, lateness}]
 balanced, imbalance               the conservation laws, and the one that does not hold
 steering     {verdicts, select_verdicts}
-slow_path, ice, quic              what the supervisor read and counted
+slow_path, ice, dtls, quic        what the supervisor read and counted
 memory       {pools: {name: {count, bytes}}, supervisor_rss_mb, dataplane_rss_mb}
 dataplane    {pid, restarts, last_gap_ms, crypto, adopted}
 table        commands applied, refused; replays; dumps
@@ -171,6 +171,7 @@ def compose(
     unresolved: Mapping[int, str],
     slow_path: Mapping[str, int],
     ice: Mapping[str, int],
+    dtls: Mapping[str, int],
     quic: Mapping[str, int],
     table: Mapping[str, int],
     last_gap_ms: float | None,
@@ -192,6 +193,7 @@ def compose(
         },
         "slow_path": dict(slow_path),
         "ice": dict(ice),
+        "dtls": dict(dtls),
         "quic": dict(quic),
         "dataplane": {
             "pid": plane.pid,

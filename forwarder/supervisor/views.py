@@ -20,7 +20,7 @@ from forwarder.rooms.room import (
 )
 from forwarder.rooms.room import RoomDetail as RoomsDetail
 from forwarder.signaling import messages as m
-from forwarder.signaling.backend import RoomDetail, RoomInfo
+from forwarder.signaling.backend import RoomDetail, RoomInfo, SlotInfo
 
 
 def participant_info(view: ParticipantView) -> m.ParticipantInfo:
@@ -123,6 +123,16 @@ def room_detail(detail: RoomsDetail) -> RoomDetail:
         **room_info(detail.room).model_dump(),
         participants=[participant_info(p) for p in detail.participants],
         tracks=[track_info(t) for t in detail.tracks],
+        slots=[
+            SlotInfo(
+                participant_id=s.participant_id,
+                mid=s.mid,
+                kind=s.kind.value,
+                state=s.state.value,
+                track_id=s.track_id,
+            )
+            for s in detail.slots
+        ],
     )
 
 

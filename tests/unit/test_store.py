@@ -76,7 +76,9 @@ def test_restored_rooms_plan_to_the_identical_table(seed, steps):
 
 
 @given(seed=st.integers(0, 2**32), steps=st.integers(1, 80))
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_what_is_saved_step_by_step_comes_back(tmp_path_factory, seed, steps):
     folder = tmp_path_factory.mktemp("steps")
     store = open_store(folder)
@@ -300,7 +302,7 @@ class TestRefusedFiles:
         with sqlite3.connect(path) as db:
             db.execute("PRAGMA user_version = 99")
         db.close()
-        faulty(folder, r"written by a newer vcfwd \(schema 99, this one knows 1\)")
+        faulty(folder, r"written by a newer vcfwd \(schema 99, this one knows [12]\)")
 
     def test_older_schema(self, folder, name):
         path = made(folder, name)
