@@ -154,6 +154,8 @@ class Leg(_Digested):
 
     `local` is the index of the local address whose media socket sends; `nominated` an index into
     `tuples` or None (nothing is sent); `rate_bps` the pacing rate in bits a second, 0: unpaced.
+    What the peer has agreed to receive: `nack` (RFC 4585) for lost video, `nack_audio` for audio,
+    `feedback`: transport-wide feedback, for which `rx_ext` must map TRANSPORT_CC.
     """
 
     id: int
@@ -174,6 +176,9 @@ class Leg(_Digested):
     rx_ext: tuple[int, ...] = NO_EXTENSIONS
     tx_ext: tuple[int, ...] = NO_EXTENSIONS
     cname: str = ""
+    nack: bool = False
+    nack_audio: bool = False
+    feedback: bool = False
 
     def __post_init__(self) -> None:
         _check_id("leg", self.id)
@@ -196,6 +201,10 @@ class Leg(_Digested):
                 len(ids) == len(Ext) and all(0 <= i < 256 for i in ids),
                 f"leg {self.id}: {name} needs {len(Ext)} ids in 0..255",
             )
+        _check(
+            not self.feedback or self.rx_ext[Ext.TRANSPORT_CC] != 0,
+            f"leg {self.id}: feedback needs an id for TRANSPORT_CC in rx_ext",
+        )
         _check_label("cname", self.cname)
 
 
@@ -205,6 +214,8 @@ class Source(_Digested):
     authenticated packet with this (mid, rid), or of this payload type (`by_pt`).
 
     `queue` is AUDIO or VIDEO: class and history size class; `clock_hz` the RTP clock.
+    `rtx_pt`: its sender repairs it by an RTX stream (RFC 4588) of this payload type; `rtx_ssrc` is
+    that stream's SSRC, None: bound by `rtx_pt` and, where there are labels, (mid, repaired-rid).
     """
 
     id: int
@@ -217,6 +228,8 @@ class Source(_Digested):
     pt: int = 96
     queue: Queue = Queue.VIDEO
     codec: Codec = Codec.OPAQUE
+    rtx_ssrc: int | None = None
+    rtx_pt: int | None = None
 
     def __post_init__(self) -> None:
         _check_id("source", self.id)
@@ -228,6 +241,14 @@ class Source(_Digested):
             f"source {self.id}: needs an SSRC, a label or by_pt",
         )
         _check(self.queue in (Queue.AUDIO, Queue.VIDEO), f"source {self.id}: audio or video only")
+        _check(
+            self.rtx_pt is None or 0 < self.rtx_pt < 128,
+            f"source {self.id}: rtx_pt {self.rtx_pt} is not in 1..127",
+        )
+        _check(
+            self.rtx_ssrc is None or (self.rtx_pt is not None and 0 < self.rtx_ssrc <= 0xFFFFFFFF),
+            f"source {self.id}: rtx_ssrc needs an rtx_pt and must not be 0",
+        )
 
 
 @dataclass(frozen=True)
@@ -237,6 +258,8 @@ class Route(_Digested):
 
     `out_ssrc` was never used before with this leg's key_id; out timestamp = in timestamp +
     `ts_offset` (mod 2^32); `gated`: opens at a key frame; `mid` is sent when the leg maps it.
+    `rtx_ssrc` (never used before either), `rtx_pt`, `rtx_seq_start`: the RTX stream (RFC 4588) on
+    which lost packets are sent again; None: only as the very bytes that left before.
     """
 
     id: int
@@ -250,6 +273,9 @@ class Route(_Digested):
     gated: bool = True
     mid: str = ""
     paused: bool = False
+    rtx_ssrc: int | None = None
+    rtx_pt: int | None = None
+    rtx_seq_start: int = 0
 
     def __post_init__(self) -> None:
         for name in ("id", "leg", "source"):
@@ -257,6 +283,16 @@ class Route(_Digested):
         _check(
             0 <= self.seq_start < SEQ_START_MAX,
             f"route {self.id}: seq_start {self.seq_start} is not below {SEQ_START_MAX}",
+        )
+        _check(
+            0 <= self.rtx_seq_start < SEQ_START_MAX,
+            f"route {self.id}: rtx_seq_start {self.rtx_seq_start} is not below {SEQ_START_MAX}",
+        )
+        _check(
+            (self.rtx_ssrc is None) == (self.rtx_pt is None)
+            and 0 < (self.rtx_ssrc or 1) <= 0xFFFFFFFF
+            and 0 < (self.rtx_pt or 1) < 128,
+            f"route {self.id}: rtx_ssrc and rtx_pt go together, neither is 0",
         )
         _check_label("mid", self.mid)
 

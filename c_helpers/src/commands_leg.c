@@ -48,7 +48,7 @@ static enum vc_status check_leg_set(const struct vc_worker *w, const struct vc_c
     if (set->owner >= setup->worker_cnt || set->local >= setup->local_cnt || !set->key_id ||
         set->tuple_cnt > VC_LEG_TUPLES ||
         (set->nominated != VC_NONE && set->nominated >= set->tuple_cnt) ||
-        set->dscp_audio > 63 || set->dscp_video > 63 || !ext_valid(set->rx_ext) ||
+        set->flags & ~VC_LEG_FLAGS || set->dscp_audio > 63 || set->dscp_video > 63 || !ext_valid(set->rx_ext) ||
         !ext_valid(set->tx_ext))
         return VC_STATUS_BAD_VALUE;
     if (w->peers[set->leg].owner != VC_NONE && w->peers[set->leg].owner != set->owner)
@@ -142,6 +142,7 @@ enum vc_status vc_command_leg_set(struct vc_worker *w, const struct vc_cmd_leg_s
     memcpy(leg->tuples, set->tuples, sizeof leg->tuples);
     vc_pace_rate(w, leg, set->rate_bps);
     leg->rtcp_ssrc = set->rtcp_ssrc;
+    leg->flags = set->flags;
     leg->dscp_audio = set->dscp_audio;
     leg->dscp_video = set->dscp_video;
     memcpy(leg->rx_ext, set->rx_ext, sizeof leg->rx_ext);

@@ -144,6 +144,7 @@ void vc_command_rekey_source(struct vc_worker *w, struct vc_source *source)
     reset_store(source->store, leg->key_id, source->ssrc);
     source->stream++;
     source->received = source->expected_prior = source->received_prior = 0;
+    source->nack.cnt = 0;
     __atomic_store_n(&source->key_ns, 0, __ATOMIC_RELAXED);
 }
 
@@ -172,6 +173,7 @@ enum vc_status vc_command_source_remove(struct vc_worker *w, uint32_t id)
     else if (!(source->flags & VC_SOURCE_BY_SSRC))
         leg->binding_cnt--;
     vc_pacer_cancel(&w->requests, id);
+    vc_pacer_cancel(&w->nacks, id);
     w->c.history_bytes -= vc_history_bytes(pool_of(w, source->queue));
     vc_history_give(pool_of(w, source->queue), &source->history);
     w->c.sources--;

@@ -9,9 +9,13 @@
 
 /* ---- out --------------------------------------------------------------------------------- */
 
-/* Seals and commits a compound; vc_flush sends it. */
-static void send_compound(struct vc_worker *w, struct vc_leg *leg, const uint8_t *data,
-                          uint32_t sz)
+void vc_report_begin(struct vc_rtcp_writer *writer, const struct vc_leg *leg)
+{
+    vc_rtcp_write_rr(writer, leg->rtcp_ssrc, NULL, 0);
+    vc_rtcp_write_sdes(writer, leg->rtcp_ssrc, leg->cname, vc_cname_sz(leg));
+}
+
+void vc_report_send(struct vc_worker *w, struct vc_leg *leg, const uint8_t *data, uint32_t sz)
 {
     int which = vc_leg_backend(w, leg);
     struct vc_io *io = vc_worker_io(w, which);
@@ -69,7 +73,7 @@ void vc_report_route(struct vc_worker *w, struct vc_route *route)
     vc_rtcp_write_sdes(&writer, route->out_ssrc, leg->cname, vc_cname_sz(leg));
     route->report_middle = vc_ntp_middle(report.ntp);
     route->report_ns = w->now_ns;
-    send_compound(w, leg, data, writer.sz);
+    vc_report_send(w, leg, data, writer.sz);
 }
 
 void vc_report_pass(struct vc_worker *w, uint32_t source)
@@ -101,7 +105,7 @@ static uint32_t send_receiver_reports(struct vc_worker *w, struct vc_leg *leg)
             break;
         vc_rtcp_write_rr(&writer, leg->rtcp_ssrc, blocks, n);
         vc_rtcp_write_sdes(&writer, leg->rtcp_ssrc, leg->cname, vc_cname_sz(leg));
-        send_compound(w, leg, data, writer.sz);
+        vc_report_send(w, leg, data, writer.sz);
         sent++;
     }
     return sent;
@@ -117,10 +121,9 @@ static uint32_t send_pli(struct vc_worker *w, struct vc_source *source)
         return 0; /* asked again when it sends something */
     source->keyframe_wanted = 0;
     source->keyframe_ns = w->now_ns;
-    vc_rtcp_write_rr(&writer, leg->rtcp_ssrc, NULL, 0);
-    vc_rtcp_write_sdes(&writer, leg->rtcp_ssrc, leg->cname, vc_cname_sz(leg));
+    vc_report_begin(&writer, leg);
     vc_rtcp_write_pli(&writer, leg->rtcp_ssrc, source->ssrc);
-    send_compound(w, leg, data, writer.sz);
+    vc_report_send(w, leg, data, writer.sz);
     w->c.keyframe_requests++;
     source->stats->plis++;
     return 1;

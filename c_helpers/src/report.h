@@ -3,7 +3,7 @@
 
    In: sender reports go to all routes of their source (through the mesh where they are on other
    workers), report blocks become route statistics and events, PLI and FIR become requests to
-   the owner of the source, BYE becomes an event.  NACK and REMB are read and left alone.
+   the owner of the source, BYE becomes an event.
    Out: receiver reports each rtcp_interval_ms, sender reports mapped through the rewrite, PLI.
    Requests for key frames are merged; one source is asked at most once in
    VC_KEYFRAME_THROTTLE_NS. */
@@ -12,6 +12,10 @@
 
 #include "node.h"
 
+/* Begins a compound of the node's own on this leg: an empty report and the name. */
+void vc_report_begin(struct vc_rtcp_writer *writer, const struct vc_leg *leg);
+/* Seals and commits a compound; vc_flush sends it. */
+void vc_report_send(struct vc_worker *w, struct vc_leg *leg, const uint8_t *data, uint32_t sz);
 /* An SRTCP datagram of this leg; counts it as consumed or dropped. */
 void vc_report_receive(struct vc_worker *w, struct vc_leg *leg, const struct vc_io_rx *pkt);
 /* A sender report has come for this source: passes it to the routes here. */

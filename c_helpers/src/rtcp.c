@@ -285,6 +285,22 @@ int vc_rtcp_write_pli(struct vc_rtcp_writer *w, uint32_t ssrc, uint32_t media_ss
     return 0;
 }
 
+int vc_rtcp_write_nack(struct vc_rtcp_writer *w, uint32_t ssrc, uint32_t media_ssrc,
+                       const struct vc_rtcp_nack *nacks, uint32_t n)
+{
+    uint8_t *p = append(w, PT_RTPFB, FMT_NACK, HEAD_SZ + FEEDBACK_SZ + n * NACK_SZ);
+
+    if (!p)
+        return -1;
+    vc_store_be32(p, ssrc);
+    vc_store_be32(p + 4, media_ssrc);
+    for (uint32_t i = 0; i < n; i++) {
+        vc_store_be16(p + FEEDBACK_SZ + i * NACK_SZ, nacks[i].pid);
+        vc_store_be16(p + FEEDBACK_SZ + i * NACK_SZ + 2, nacks[i].blp);
+    }
+    return 0;
+}
+
 int vc_rtcp_write_bye(struct vc_rtcp_writer *w, uint32_t ssrc)
 {
     uint8_t *p = append(w, PT_BYE, 1, HEAD_SZ + SSRC_SZ);

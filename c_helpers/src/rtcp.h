@@ -34,6 +34,10 @@ struct vc_rtcp_block {
     uint32_t highest_seq, jitter, lsr, dlsr;
 };
 
+struct vc_rtcp_nack { /* RFC 4585 section 6.2.1: pid, and the numbers after it whose bit is set */
+    uint16_t pid, blp;
+};
+
 struct vc_rtcp_item {
     enum vc_rtcp_kind kind;
     uint32_t ssrc;       /* packet sender */
@@ -41,7 +45,7 @@ struct vc_rtcp_item {
     union {
         struct vc_rtcp_sr sr;
         struct vc_rtcp_block block;
-        struct { uint16_t pid, blp; } nack;
+        struct vc_rtcp_nack nack;
         uint8_t fir_seq;
         uint64_t bitrate_bps;
     } u;
@@ -63,6 +67,8 @@ int vc_rtcp_write_sr(struct vc_rtcp_writer *w, uint32_t ssrc, const struct vc_rt
 int vc_rtcp_write_rr(struct vc_rtcp_writer *w, uint32_t ssrc, const struct vc_rtcp_block *blocks, uint32_t n);
 int vc_rtcp_write_sdes(struct vc_rtcp_writer *w, uint32_t ssrc, const uint8_t *cname, uint32_t cname_sz);
 int vc_rtcp_write_pli(struct vc_rtcp_writer *w, uint32_t ssrc, uint32_t media_ssrc);
+int vc_rtcp_write_nack(struct vc_rtcp_writer *w, uint32_t ssrc, uint32_t media_ssrc,
+                       const struct vc_rtcp_nack *nacks, uint32_t n);
 int vc_rtcp_write_bye(struct vc_rtcp_writer *w, uint32_t ssrc);
 
 /* Middle 32 bits of an NTP time, for LSR and DLSR arithmetic (RFC 3550 section 4). */

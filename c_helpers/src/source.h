@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "history.h"
+#include "nack.h"
 #include "rtcp.h"
 #include "srtp_index.h"
 
@@ -66,6 +67,7 @@ struct vc_source {
     uint64_t base, received, expected_prior, received_prior;
     uint32_t transit, jitter16; /* jitter16: 16 times the jitter */
     uint8_t fir_seq;
+    struct vc_nack nack;
 };
 
 _Static_assert(sizeof(struct vc_sender_report) == 3 * sizeof(uint64_t), "report words");

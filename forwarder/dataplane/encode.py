@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from forwarder.dataplane.abi import ffi, lib, pack_ip
-from forwarder.dataplane.events import Bound, Event, FeedbackReceived, SourceActive, SourceEnded
+from forwarder.dataplane.events import (
+    Bound,
+    EstimateReceived,
+    Event,
+    FeedbackReceived,
+    SourceActive,
+    SourceEnded,
+)
 from forwarder.table import (
     Begin,
     Command,
@@ -51,6 +58,12 @@ def _leg_set(to: Any, leg: Leg) -> None:
     _bytes(to.rx_ext, bytes(leg.rx_ext))
     _bytes(to.tx_ext, bytes(leg.tx_ext))
     _bytes(to.cname, leg.cname.encode())
+    for agreed, flag in (
+        (leg.nack, lib.VC_LEG_NACK),
+        (leg.nack_audio, lib.VC_LEG_NACK_AUDIO),
+        (leg.feedback, lib.VC_LEG_FEEDBACK),
+    ):
+        to.flags |= flag if agreed else 0
 
 
 def _leg_header(to: Any, command: LegHeader) -> None:
@@ -77,6 +90,7 @@ def _source_set(to: Any, source: Source) -> None:
     _bytes(to.rid, source.rid.encode())
     to.clock_hz, to.pt = source.clock_hz, source.pt
     to.queue, to.codec = int(source.queue), int(source.codec)
+    to.rtx_pt, to.rtx_ssrc = source.rtx_pt or 0, source.rtx_ssrc or 0
 
 
 def _route_set(to: Any, route: Route) -> None:
@@ -85,6 +99,12 @@ def _route_set(to: Any, route: Route) -> None:
     to.out_ssrc, to.ts_offset, to.seq_start = route.out_ssrc, route.ts_offset, route.seq_start
     to.pt, to.flags = route.pt, lib.VC_ROUTE_GATED if route.gated else 0
     _bytes(to.mid, route.mid.encode())
+    if route.rtx_ssrc is not None and route.rtx_pt is not None:
+        to.rtx_ssrc, to.rtx_pt, to.rtx_seq_start = (
+            route.rtx_ssrc,
+            route.rtx_pt,
+            route.rtx_seq_start,
+        )
 
 
 def encode(command: Command, command_id: int) -> Any:
@@ -152,4 +172,6 @@ def decode_event(record: Any) -> Event | None:
             f.highest_seq,
             f.rtt_us or None,
         )
+    if record.type == lib.VC_EVT_ESTIMATE:
+        return EstimateReceived(u.estimate.leg, u.estimate.bitrate_bps)
     return None

@@ -44,4 +44,13 @@ class FeedbackReceived:
     rtt_us: int | None
 
 
-Event: TypeAlias = Bound | SourceActive | SourceEnded | FeedbackReceived
+@dataclass(frozen=True)
+class EstimateReceived:
+    """The peer of a leg says how much it can receive, bits a second (REMB,
+    draft-alvestrand-rmcat-remb-03)."""
+
+    leg: int
+    bitrate_bps: int
+
+
+Event: TypeAlias = Bound | SourceActive | SourceEnded | FeedbackReceived | EstimateReceived

@@ -91,6 +91,12 @@ enum vc_cmd_type {
     VC_CMD_COUNT
 };
 
+/* leg_set.flags: what the peer has agreed to receive. */
+#define VC_LEG_NACK 1u       /* generic NACK (RFC 4585) for lost video */
+#define VC_LEG_NACK_AUDIO 2u /* and for lost audio */
+#define VC_LEG_FEEDBACK 4u   /* transport-wide feedback; needs rx_ext of VC_EXT_TRANSPORT_CC */
+#define VC_LEG_FLAGS 7u
+
 /* leg_set creates or changes a leg.  With the same key_id as before, keys, indices and replay
    windows stay as they are.  digest: opaque to the worker, returned by dump. */
 struct vc_cmd_leg_set {
@@ -107,7 +113,7 @@ struct vc_cmd_leg_set {
     uint32_t tuple_cnt; /* 0: known, not yet reachable */
     uint32_t nominated; /* index into tuples, or VC_NONE */
     struct vc_tuple tuples[VC_LEG_TUPLES];
-    uint32_t pad0;
+    uint32_t flags;     /* VC_LEG_* */
     uint64_t rate_bps;  /* pacing rate, bits a second; 0: not paced */
     uint32_t rtcp_ssrc; /* sender SSRC of the RTCP that the node itself originates on this leg */
     uint8_t dscp_audio; /* RFC 4594: 46 (EF) by default */
@@ -155,14 +161,18 @@ struct vc_cmd_source_set {
     uint8_t pt;
     uint8_t queue; /* VC_QUEUE_AUDIO or VC_QUEUE_VIDEO: class and history size class */
     uint8_t codec; /* enum vc_codec */
-    uint8_t pad;
+    uint8_t rtx_pt; /* 0: its sender has no RTX stream (RFC 4588) */
+    uint32_t rtx_ssrc; /* of that stream; 0: bound at its first authentic packet by rtx_pt and, where
+                          the source has labels, (mid, repaired-rid) */
+    uint32_t pad;
 };
 
 #define VC_ROUTE_GATED 1u /* opens at a key frame (video) */
 
 /* route_set creates a route, or changes its source (then the old one goes on until the new one
    gives a key frame, when gated).  The identity (leg, out_ssrc, seq_start, ts_offset) of a living
-   route never changes. */
+   route never changes, nor does its RTX stream's (rtx_ssrc, rtx_seq_start).  Without one a lost packet is
+   sent again only as the very bytes that left before. */
 struct vc_cmd_route_set {
     uint32_t route;
     uint32_t leg;
@@ -174,8 +184,12 @@ struct vc_cmd_route_set {
     uint16_t seq_start;    /* first outgoing sequence number, below 2^15 */
     uint8_t pt;
     uint8_t flags;         /* VC_ROUTE_* */
-    uint32_t pad;
+    uint32_t rtx_ssrc;     /* as out_ssrc; 0: no RTX stream (RFC 4588) */
     uint8_t mid[VC_LABEL_SZ]; /* sent when the leg has a tx_ext id for it and mid[0] != 0 */
+    uint16_t rtx_seq_start; /* below 2^15 */
+    uint8_t rtx_pt;
+    uint8_t pad0;
+    uint32_t pad1;
 };
 
 struct vc_cmd_route_filter {
@@ -239,6 +253,7 @@ enum vc_evt_type {
     VC_EVT_DUMP_LEG,    /* object, digest, key_id */
     VC_EVT_DUMP_SOURCE, /* object, digest */
     VC_EVT_DUMP_ROUTE,  /* object, digest */
+    VC_EVT_ESTIMATE,    /* estimate: the peer of a leg says what it can receive (REMB) */
     VC_EVT_COUNT
 };
 
@@ -272,6 +287,11 @@ struct vc_event { /* 64 bytes */
             uint32_t highest_seq;     /* extended */
             uint32_t rtt_us;          /* 0: not known */
         } feedback;
+        struct {
+            uint32_t leg;
+            uint32_t pad;
+            uint64_t bitrate_bps;
+        } estimate;
         uint8_t bytes[48];
     } u;
 };
@@ -286,8 +306,8 @@ struct vc_event { /* 64 bytes */
     X(rx_socket, "of rx: read from media sockets")                                                 \
     X(rx_wrong_queue, "datagrams handed to the worker that holds their leg (counted in rx there)") \
     X(routed, "RTP packets accepted into a history")                                               \
-    X(consumed, "RTCP packets accepted")                                                           \
-    X(copies, "copies due: one for each routed packet and route")                                  \
+    X(consumed, "accepted and not forwarded: RTCP, RTX that brought nothing new")                  \
+    X(copies, "copies due: one for each routed packet and route, one for each resend")             \
     X(transmitted, "copies handed to the kernel or the NIC")                                       \
     X(queued, "gauge: copies waiting")                                                             \
     X(tx_bytes, "UDP payload bytes transmitted, RTCP included")                                    \
@@ -299,6 +319,21 @@ struct vc_event { /* 64 bytes */
     X(tx_again, "of them: told to call again")                                                     \
     X(keyframe_requests, "PLI sent upstream")                                                      \
     X(keyframe_merged, "requests merged into one already on its way")                              \
+    X(nacked, "lost packets that publishers were asked for, repeats included")                     \
+    X(nack_repaired, "of these packets: came afterwards")                                          \
+    X(nack_lost, "of these packets: given up, or too many at once to ask for")                     \
+    X(rtx_rx, "RTX packets received, padding included")                                            \
+    X(rtx_repaired, "of them: brought a packet that was missing")                                  \
+    X(nack_rx, "packets that receivers asked for")                                                 \
+    X(resent_rtx, "of them: sent again on an RTX stream")                                          \
+    X(resent_plain, "of them: sent again byte for byte")                                           \
+    X(resend_unknown, "of them refused: no route has this SSRC")                                   \
+    X(resend_gone, "of them refused: not in the history, or sent before a switch")                 \
+    X(resend_recent, "of them refused: sent again within the round trip")                          \
+    X(resend_budget, "of them refused: the route's share of the leg's rate is spent")              \
+    X(resend_full, "of them refused: the leg's queue of resends is full")                          \
+    X(resend_changed, "of them refused: no RTX stream, and the bytes cannot be made again")        \
+    X(feedback_tx, "transport-wide feedback sent")                                                 \
     X(mesh_full, "messages between workers that found the ring full (recovered)")                  \
     X(commands, "commands applied")                                                                \
     X(commands_refused, "commands refused")                                                        \
@@ -405,7 +440,7 @@ struct vc_shm_header {
 /* ---- index store ------------------------------------------------------------------------- */
 
 /* Everything written here is written before the packet it speaks of can leave. */
-struct vc_tx_index { /* a route's send state; 64 bytes; indexed by route */
+struct vc_tx_index { /* a route's send state; 128 bytes; indexed by route */
     uint64_t key_id;    /* of the leg; 0: empty */
     uint32_t out_ssrc;
     uint32_t source;
@@ -415,6 +450,10 @@ struct vc_tx_index { /* a route's send state; 64 bytes; indexed by route */
     uint32_t started;   /* 1: highest and offset are valid */
     uint64_t packets, octets; /* for sender reports */
     uint64_t reserved;
+    uint64_t rtx_highest; /* highest index of its RTX stream that may have left */
+    uint32_t rtx_ssrc;
+    uint32_t rtx_started; /* 1: rtx_highest is valid */
+    uint64_t rtx_reserved[6];
 };
 
 /* Receive state of one SRTP stream: roll-over counter and replay window; see src/srtp_index.h. */
@@ -439,10 +478,12 @@ struct vc_leg_index { /* 64 bytes; indexed by leg */
     uint64_t reserved[3];
 };
 
-struct vc_source_index { /* 192 bytes; indexed by source */
+struct vc_source_index { /* 384 bytes; indexed by source */
     uint64_t key_id;
     struct vc_rx_index rx;
     uint64_t reserved[5];
+    struct vc_rx_index rtx; /* of its RTX stream */
+    uint64_t rtx_reserved[6];
 };
 
 struct vc_index_header { /* 64 bytes; followed by tx[routes_max], legs[legs_max], sources[sources_max] */
@@ -555,9 +596,9 @@ _Static_assert(sizeof(struct vc_event) == 64, "vc_event");
 _Static_assert(sizeof(struct vc_leg_stats) == 64, "vc_leg_stats");
 _Static_assert(sizeof(struct vc_source_stats) == 64, "vc_source_stats");
 _Static_assert(sizeof(struct vc_route_stats) == 64, "vc_route_stats");
-_Static_assert(sizeof(struct vc_tx_index) == 64, "vc_tx_index");
+_Static_assert(sizeof(struct vc_tx_index) == 128, "vc_tx_index");
 _Static_assert(sizeof(struct vc_leg_index) == 64, "vc_leg_index");
-_Static_assert(sizeof(struct vc_source_index) == 192, "vc_source_index");
+_Static_assert(sizeof(struct vc_source_index) == 384, "vc_source_index");
 _Static_assert(sizeof(struct vc_index_header) == 64, "vc_index_header");
 
 #endif

@@ -36,6 +36,7 @@
     X(NO_PATH,         "no_path",          "no header template and no media socket for the leg") \
     X(TX_FULL,         "tx_full",          "no transmit frame or ring entry") \
     X(TX_ERROR,        "tx_error",         "the kernel refused the packet") \
+    X(PADDING,         "padding",          "nothing but padding") \
     X(REMOVED,         "removed",          "its route or source was removed while it was queued")
 /* clang-format on */
 
