@@ -4,6 +4,9 @@
     (ii)  pacing: vcfwd paced on AF_XDP as shipped against sockets, unpaced: departure spacing
     (iii) why: paced and unpaced through a shallow bottleneck (bottleneck.py)
 
+Workers run as shipped, in the usual scheduling class; the neighbour's condition is measured once
+more with every relay under SCHED_FIFO (`neighbour_fifo`): there the scheduler's choice decides.
+
 Beside: sockets with GSO, sockets paced by the same timer, and (full run) bare sockets.  Every row
 has the same stream, core, buffers and scheduling class; rounds go A B A B.  A receiver's PDV is
 taken against its own least delay, then all receivers are pooled.
@@ -11,12 +14,16 @@ taken against its own least delay, then all receivers are pooled.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
+from forwarder.dataplane.lateness import quantile_us
+from forwarder.dataplane.setup import Scheduler
 from perf.bench import bottleneck, stats, vcfwd
 from perf.bench.gatherings import HD, HD_SIZE, START_RATE
 from perf.bench.lab import RELAY_CORE, SOURCE_CORE, Lab, Receiver, say
@@ -30,8 +37,12 @@ BULK_PPS = 1000
 """The bulk room: 1,200-byte packets of another publisher to 50 other receivers."""
 IDLE, NEIGHBOUR, BULK = "idle", "neighbour", "bulk"
 CONDITIONS = (IDLE, NEIGHBOUR, BULK)
+NEIGHBOUR_FIFO = "neighbour_fifo"
+PRIORITY = 2
+"""Under SCHED_FIFO; `dataplane.priority` of configs/default.toml."""
 STREAM = HD | {"key_every": 30}
 METRICS = ("delay", "pdv", "ipdv", "ipd", "gap", "frame")
+SHARES = {"p50": 0.5, "p99": 0.99, "p999": 0.999}
 POINTS = ("min", "p50", "p99", "p999", "max")
 
 
@@ -49,6 +60,11 @@ def neighbours(lab: Lab, condition: str) -> Iterator[None]:
             lab.end(each)
 
 
+def departures(relay: Relay) -> tuple[int, ...]:
+    """The wheel's own lateness histogram so far: the clock after a kick less the due time."""
+    return relay.counters().lateness if isinstance(relay, vcfwd.Vcfwd) else ()
+
+
 def window(relay: Relay, receiver: Receiver, condition: str, seconds: float) -> dict[str, Any]:
     """One measurement; microseconds."""
     lab, times = relay.lab, relay.lab.folder / "jitter.times"
@@ -60,7 +76,9 @@ def window(relay: Relay, receiver: Receiver, condition: str, seconds: float) -> 
         generator = relay.generate(flows=1, times=times, seconds=seconds + warm, **STREAM)
         time.sleep(warm)
         receiver.ask("measure")
+        before = departures(relay)
         sent = relay.finish(generator)
+        late = [now - then for now, then in zip(departures(relay), before, strict=True)]
         answer = receiver.ask("finish")
         if bulk is not None:
             relay.finish(bulk)
@@ -72,15 +90,31 @@ def window(relay: Relay, receiver: Receiver, condition: str, seconds: float) -> 
         "reordered": seen["reordered"],
         "jitter_rfc3550": seen["jitter"],
         "source_late_max": sent["late_max_us"],
+        "lateness": {
+            name: quantile_us(late, share) if any(late) else None for name, share in SHARES.items()
+        },
         **{name: {point: seen[name][point] for point in POINTS} for name in METRICS},
     }
 
 
-def one(kind: type[Relay], lab: Lab, seconds: float) -> dict[str, dict[str, Any]]:
-    """All conditions of a row in a round."""
-    publishers = 2 if issubclass(kind, vcfwd.Vcfwd) else 1
-    relay = kind(lab, Case(RECEIVERS, HD_SIZE, publishers=publishers))
+def make(kind: type[Relay], lab: Lab, fifo: bool) -> Relay:
+    """A relay that runs, in its scheduling class."""
+    case = Case(RECEIVERS, HD_SIZE)
+    if issubclass(kind, vcfwd.Vcfwd):
+        own = {"scheduler": Scheduler.FIFO, "priority": PRIORITY} if fifo else {}
+        relay: Relay = kind(lab, replace(case, publishers=2), **own)
+        relay.start()
+        return relay
+    relay = kind(lab, case)
     relay.start()
+    for thread in relay.threads() if fifo else ():
+        os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(PRIORITY))
+    return relay
+
+
+def one(kind: type[Relay], lab: Lab, seconds: float, fifo: bool) -> dict[str, dict[str, Any]]:
+    """The conditions of a row in a round, in one scheduling class."""
+    relay = make(kind, lab, fifo)
     found = {}
     try:
         if isinstance(relay, vcfwd.Vcfwd):
@@ -90,10 +124,11 @@ def one(kind: type[Relay], lab: Lab, seconds: float) -> dict[str, dict[str, Any]
             "spacing_bps": START_RATE,
         }  # fmt: skip
         with relay.receiver(**options) as receiver:
-            for condition in CONDITIONS:
-                if condition == BULK and publishers == 1:
+            for condition in (NEIGHBOUR,) if fifo else CONDITIONS:
+                if condition == BULK and relay.case.publishers == 1:
                     continue
-                found[condition] = window(relay, receiver, condition, seconds)
+                name = NEIGHBOUR_FIFO if fifo else condition
+                found[name] = window(relay, receiver, condition, seconds)
     finally:
         relay.stop()
     points = ", ".join(
@@ -121,6 +156,10 @@ def summary(windows: list[dict[str, Any]]) -> dict[str, Any]:
             point: stats.median([each[metric][point] for each in windows]) for point in POINTS
         }
         found[metric]["p99_spread"] = stats.spread([each[metric]["p99"] for each in windows])
+    found["lateness"] = {
+        point: stats.median([e["lateness"][point] for e in windows if e["lateness"][point]])
+        for point in SHARES
+    }
     found["jitter_rfc3550"] = stats.median([each["jitter_rfc3550"] for each in windows])
     return found
 
@@ -128,7 +167,7 @@ def summary(windows: list[dict[str, Any]]) -> dict[str, Any]:
 def fields(windows: Windows) -> dict[str, Any]:
     """(i) and (ii) by condition, and the worst of each; shares, 0.3 is 30 % lower."""
     conditions: dict[str, Any] = {}
-    for condition in CONDITIONS:
+    for condition in (*CONDITIONS, NEIGHBOUR_FIFO):
         forwarding = stats.reductions(
             p99(windows, A_FREE.name, condition, "pdv"), p99(windows, B_FREE.name, condition, "pdv")
         )
@@ -155,7 +194,8 @@ def fields(windows: Windows) -> dict[str, Any]:
         }
 
     def worst(name: str, least: bool = True) -> float | None:
-        known = [each[name] for each in conditions.values() if each[name] is not None]
+        values = [conditions[condition][name] for condition in CONDITIONS]
+        known = [value for value in values if value is not None]
         return (min if least else max)(known) if known else None
 
     return {
@@ -176,8 +216,10 @@ def run(quick: bool) -> dict[str, Any]:
     with Lab() as lab:
         for number in range(rounds):
             say(f"round {number + 1} of {rounds}")
-            for kind in kinds:
-                for condition, each in one(kind, lab, seconds).items():
+            for kind, fifo in [(k, f) for f in (False, True) for k in kinds]:
+                if fifo and quick and kind is B_GSO:
+                    continue
+                for condition, each in one(kind, lab, seconds, fifo).items():
                     windows[kind.name].setdefault(condition, []).append(each)
         narrow = bottleneck.measure(lab, 4.0 if quick else 20.0)
     found = fields(windows)
@@ -190,7 +232,7 @@ def run(quick: bool) -> dict[str, Any]:
         "config": {
             "receivers": RECEIVERS, "size": HD_SIZE, "stream": STREAM, "leg_rate_bps": START_RATE,
             "window_s": seconds, "rounds": rounds, "bulk_pps": BULK_PPS,
-            "scheduling": "SCHED_OTHER, nice 0, for every relay",
+            "scheduling": f"SCHED_OTHER; {NEIGHBOUR_FIFO}: SCHED_FIFO {PRIORITY}; for every relay",
         },
         "seconds": round(time.monotonic() - began, 1),
     }  # fmt: skip

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
+from forwarder.dataplane.process import find_binary
 from perf.bench.lab import ROOT
 from perf.bench.meter import busy_share, spin_gaps
 
@@ -45,6 +47,15 @@ def facts() -> dict[str, Any]:
         "busy_before": round(busy_share(0.5), 4),
         "spin_gaps": spin_gaps(0.5),
     }
+
+
+def freeze(folder: Path) -> None:
+    """Copies the data plane program aside, so that a build meanwhile does not change what is
+    measured; VCFWD_DATAPLANE names another one to measure."""
+    if "VCFWD_DATAPLANE" not in os.environ:
+        copy = folder / "vcfwd-dataplane"
+        shutil.copy2(find_binary(), copy)
+        os.environ["VCFWD_DATAPLANE"] = str(copy)
 
 
 def keep(suite: str, record: dict[str, Any], folder: Path = RESULTS) -> Path:

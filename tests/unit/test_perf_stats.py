@@ -88,6 +88,7 @@ def test_a_source_limited_row_has_no_ratio() -> None:
 def window(pdv: float, ipd: float) -> dict:
     found: dict = {name: dict.fromkeys(POINTS, 1.0) for name in METRICS}
     found |= {"records": 5, "lost": 0, "unmatched": 0, "reordered": 0, "jitter_rfc3550": 1.0}
+    found["lateness"] = {"p50": 3.0, "p99": None, "p999": 4.0}
     found["pdv"]["p99"], found["ipd"]["p99"] = pdv, ipd
     return found
 
