@@ -73,8 +73,15 @@ def test_without_json_people_read_the_url_and_how_to_join(site: Site) -> None:
     assert "vcfwd token create" in rest and "vcfwd bot subscribe" in rest
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("how", ["once", "often", "group"])
+@pytest.mark.parametrize(
+    ("how", "number"),
+    [
+        ("once", signal.SIGTERM),
+        ("often", signal.SIGINT),
+        ("group", signal.SIGINT),
+        ("group", signal.SIGTERM),
+    ],
+)
 def test_a_signal_ends_both_processes(site: Site, number: signal.Signals, how: str) -> None:
     with up(site) as node:
         (dataplane,) = site.dataplanes()
@@ -107,8 +114,9 @@ def test_signals_go_on_until_it_has_ended(site: Site) -> None:
     nothing_left(site)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("moment", ["lock", "dataplane"])
+@pytest.mark.parametrize(
+    ("number", "moment"), [(signal.SIGINT, "lock"), (signal.SIGTERM, "dataplane")]
+)
 def test_a_signal_while_it_starts(site: Site, number: signal.Signals, moment: str) -> None:
     node = Up(site)
     try:
