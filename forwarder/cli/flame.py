@@ -76,6 +76,9 @@ def _record(
         status = Admin(where).request("GET", "/v1/status")
         pids = {"supervisor": int(status["pid"]), "dataplane": int(status["dataplane"]["pid"])}
         result = record.record(pids, targets, seconds, off_cpu=off_cpu)
+        restarts = Admin(where).request("GET", "/v1/status")["dataplane"]["restarts"]
+        if restarts != status["dataplane"]["restarts"]:
+            result.notes.append("the data plane was restarted meanwhile: samples are missing")
         what = "waits" if off_cpu else "work"
         record.write(result, out, f"vcfwd {status['version']}, {status['path']}, {what}")
         return result

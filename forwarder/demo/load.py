@@ -7,8 +7,9 @@ directory of its node once media flows, then it goes on until its stdin ends; it
 `summary`.  The node is one of its own, in namespaces of its own; whatever else runs on this
 machine is left alone.
 
-The receivers are deaf: their sockets fill up and the kernel drops what comes, so that the load is
-the node's work and not that of its receivers.
+The rate is chosen so that the node's one worker runs for about half of the time, within what a
+publisher in Python can send.  The receivers are deaf: their sockets fill up and the kernel drops
+what comes, so that the load is the node's work and not that of its receivers.
 """
 
 from __future__ import annotations
@@ -19,21 +20,26 @@ import json
 import os
 import shutil
 import sys
+import time
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any
 
 from forwarder.client.bot import emit_json
 from forwarder.demo.children import Child
+from forwarder.demo.load_client import BURST, BURST_MAX
 from forwarder.demo.namespaces import Bpffs, Host, Lab
 from forwarder.demo.node import Node
 from forwarder.errors import VcfwdError
 from forwarder.rooms.roles import Role
+from forwarder.telemetry.top import threads
 
 RECEIVERS = 10
 PORT = 4433
 READY_S = 30.0
 QUIT_S = 15.0
+MEASURE_S = 0.5
+TARGET_SHARE = 0.5  # of the worker's time
 GUARD = """
 [guard]
 flow_packets_per_s = 1000000
@@ -43,7 +49,8 @@ flow_burst_bytes = 100000000
 [pacing]
 start_rate = 1000000000
 """  # the limits are for one human's streams, not for these
-SLOTS = "video_slots = 4096"
+# A profile of a process that is restarted is of no use, and a busy machine may starve a worker.
+DATAPLANE = "[dataplane]\nvideo_slots = 4096\nwatchdog_ms = 10000"
 
 
 async def _stdin_ends() -> None:
@@ -75,6 +82,17 @@ async def _child(made: AsyncExitStack, node: Node, host: Host, gate: str, part: 
     return child
 
 
+async def _half_a_core(node: Node, publish: Child) -> None:
+    """Raises the rate until the worker runs for half of the time, or the publisher cannot."""
+    (pid,) = node.dataplane_pids()
+    before, began = threads(pid), time.monotonic()
+    await asyncio.sleep(MEASURE_S)
+    after, ended = threads(pid), time.monotonic()
+    ran_s = sum(now.ran_ns - before[i].ran_ns for i, now in after.items() if i in before) / 1e9
+    share = max(ran_s / (ended - began), 0.01)
+    publish.tell(str(min(BURST_MAX, max(1, round(BURST * TARGET_SHARE / share)))))
+
+
 async def _load(lab: Lab, node: Node) -> dict[str, Any]:
     async with AsyncExitStack() as made:
         made.push_async_callback(node.clean_up)
@@ -86,6 +104,7 @@ async def _load(lab: Lab, node: Node) -> dict[str, Any]:
         await audience.wait_for("live", READY_S)
         publish.tell("start")
         await publish.wait_for("flowing", READY_S)
+        await _half_a_core(node, publish)
         before = (await node.status())["counters"]
         emit_json({"event": "ready", "run_dir": str(node.run_dir)})
         await _stdin_ends()
@@ -104,7 +123,7 @@ async def _load(lab: Lab, node: Node) -> dict[str, Any]:
 
 def _widen(config: Path) -> None:
     """Limits in the demo's configuration that a load may come near."""
-    text = config.read_text().replace("[dataplane]", f"[dataplane]\n{SLOTS}", 1)
+    text = config.read_text().replace("[dataplane]", DATAPLANE, 1)
     config.write_text(text + GUARD)
 
 

@@ -212,15 +212,7 @@ def _percent(share: float | None) -> str:
 
 
 def _micro(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return (
-        f"{value:.1f}"
-        if value < 100
-        else f"{value / 1000:.1f}ms"
-        if value >= 1e4
-        else f"{value:.0f}"
-    )
+    return "-" if value is None else f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
 def _uptime(seconds: float) -> str:
