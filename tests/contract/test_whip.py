@@ -1,0 +1,302 @@
+"""WHIP and WHEP over HTTP against a real node: each status code, trickle, restart, limits, CORS."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+import sdp_transform
+from aioice import stun
+from node_kit import SECRET, Site, node_of, until
+from webrtc_kit import FRAGMENT, SDP, http
+
+from forwarder.ice import dtls
+from forwarder.rooms.roles import Role
+from forwarder.rooms.room import SlotState
+from forwarder.supervisor.node import Node
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+FIXTURES = Path(__file__).parents[1] / "unit" / "sdp"
+PUBLISH = (FIXTURES / "chromium-publish.sdp").read_text().replace("\n", "\r\n")
+VIEW = (FIXTURES / "safari-view.sdp").read_text().replace("\n", "\r\n")
+ORIGIN = "https://app.example"
+
+
+class World:
+    def __init__(self, site: Site, node: Node, client: httpx.AsyncClient) -> None:
+        self.site, self.node, self.client = site, node, client
+
+    def headers(self, role: Role = Role.ACTIVE, room: str = "r", **more: str) -> dict[str, str]:
+        token = self.site.token("n", role, room)
+        named = {name.replace("_", "-"): value for name, value in more.items()}
+        return {"authorization": f"Bearer {token}", "content-type": SDP} | named
+
+    async def post(self, kind: str = "whip", body: str = PUBLISH, **more: Any) -> httpx.Response:
+        headers = more.pop("headers", None) or self.headers()
+        return await self.client.post(f"/{kind}/r", content=body, headers=headers, **more)
+
+    async def joined(self, kind: str = "whip", body: str = PUBLISH) -> httpx.Response:
+        made = await self.post(kind, body)
+        assert made.status_code == 201, made.text
+        return made
+
+    async def end(self, made: httpx.Response) -> None:
+        gone = await self.client.delete(made.headers["location"], headers=self.headers())
+        assert gone.status_code == 200
+
+    async def patch(self, made: httpx.Response, body: str, **more: str) -> httpx.Response:
+        headers = self.headers(content_type=FRAGMENT, **more)
+        return await self.client.patch(made.headers["location"], content=body, headers=headers)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    site = Site(tmp_path_factory.mktemp("node"), change={"api": {"cors_origins": [ORIGIN]}})
+    async with node_of(site) as node, http(site) as client:
+        await site.room()
+        await site.room("other")
+        await site.room("tiny", max_passive=0)
+        yield World(site, node, client)
+
+
+async def test_a_publisher_gets_an_answer_and_a_session(world: World) -> None:
+    made = await world.joined()
+    assert made.headers["content-type"] == SDP
+    assert made.headers["location"].startswith("/whip/r/")
+    assert made.headers["etag"].startswith('"')
+    assert made.headers["accept-patch"] == FRAGMENT
+    answer = sdp_transform.parse(made.text)
+    candidate = answer["media"][0]["candidates"][0]
+    assert (candidate["ip"], candidate["port"]) == ("127.0.0.1", world.site.port)
+    (me,) = world.node.rooms.participants()
+    assert [t.spec.ssrc for t in me.tracks.values()] == [1399694169, 2231627014]
+    assert len(made.headers["location"].rpartition("/")[2]) == 32
+    assert me.id not in made.headers["location"]
+    await world.end(made)
+    assert (
+        await world.client.delete(made.headers["location"], headers=world.headers())
+    ).status_code == 404
+
+
+async def test_a_viewer_may_come_first(world: World) -> None:
+    made = await world.joined("whep", VIEW)
+    (me,) = world.node.rooms.participants()
+    ssrcs = {m["ssrcs"][0]["id"] for m in sdp_transform.parse(made.text)["media"]}
+    assert ssrcs == {slot.out_ssrc for slot in me.slots}
+    assert {slot.state for slot in me.slots} == {SlotState.WAITING}
+    await world.end(made)
+
+
+REFUSED: list[tuple[str, str, dict[str, Any], int, str]] = [
+    ("no token", "whip", {"headers": {"content-type": SDP}}, 401, "unauthorized"),
+    (
+        "forged",
+        "whip",
+        {"headers": {"content-type": SDP, "authorization": "Bearer a.b.c"}},
+        401,
+        "unauthorized",
+    ),
+    ("passive publishes", "whip", {"role": Role.PASSIVE}, 403, "forbidden"),
+    ("backstage publishes", "whip", {"role": Role.BACKSTAGE}, 403, "forbidden"),
+    ("for another room", "whip", {"room": "other"}, 401, "unauthorized"),
+    ("no type", "whip", {"content_type": ""}, 415, "bad_message"),
+    ("JSON", "whip", {"content_type": "application/json"}, 415, "bad_message"),
+    ("accepts JSON only", "whip", {"accept": "application/json"}, 406, "bad_message"),
+    ("empty", "whip", {"body": ""}, 400, "bad_message"),
+    ("garbage", "whip", {"body": "v=0\r\nhello"}, 400, "bad_message"),
+    ("too long", "whip", {"body": "v=0\r\n" + "a" * 70_000}, 413, "too_large"),
+    ("a viewer's offer", "whip", {"body": VIEW}, 406, "codec_unsupported"),
+    ("a publisher's offer", "whep", {"body": PUBLISH}, 406, "codec_unsupported"),
+    (
+        "codecs of another world",
+        "whep",
+        {"body": VIEW.replace("opus", "speex").replace("VP8", "H265").replace("H264", "H266")},
+        406,
+        "codec_unsupported",
+    ),
+    ("nobody of that name", "whep?participant=pX", {"body": VIEW}, 404, "no_such_participant"),
+]
+
+
+@pytest.mark.parametrize(("what", "path", "how", "status", "code"), REFUSED)
+async def test_what_is_refused_has_a_code_and_changes_nothing(
+    world: World, what: str, path: str, how: dict[str, Any], status: int, code: str
+) -> None:
+    names = ("content_type", "accept")
+    headers = how.get("headers") or world.headers(
+        how.get("role", Role.ACTIVE),
+        how.get("room", "r"),
+        **{name: how[name] for name in names if name in how},
+    )
+    kind, _, query = path.partition("?")
+    answer = await world.client.post(
+        f"/{kind}/r?{query}", content=how.get("body", PUBLISH), headers=headers
+    )
+    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
+    assert len(answer.json()["message"]) > 10
+    assert not list(world.node.rooms.participants())
+
+
+async def test_rooms_that_are_not_there_or_full(world: World) -> None:
+    for room, status, code in (("none", 404, "no_such_room"), ("tiny", 409, "room_full")):
+        headers = world.headers(Role.PASSIVE, room)
+        answer = await world.client.post(f"/whep/{room}", content=VIEW, headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+async def test_the_same_ssrc_twice_is_a_conflict(world: World) -> None:
+    made = await world.joined()
+    again = await world.post()
+    assert (again.status_code, again.json()["code"]) == (409, "ssrc_in_use")
+    await world.end(made)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE"])
+async def test_methods_of_the_endpoint(world: World, method: str) -> None:
+    answer = await world.client.request(method, "/whip/r", headers=world.headers())
+    assert answer.status_code == 405
+    assert set(answer.headers["allow"].split(", ")) == {"POST", "OPTIONS"}
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "POST"])
+async def test_methods_of_a_session(world: World, method: str) -> None:
+    answer = await world.client.request(method, "/whep/r/x", headers=world.headers())
+    assert answer.status_code == 405
+    assert set(answer.headers["allow"].split(", ")) == {"PATCH", "DELETE", "OPTIONS"}
+
+
+async def test_options_tell_what_may_be_sent(world: World) -> None:
+    answer = await world.client.options("/whip/r")
+    assert (answer.status_code, answer.headers["accept-post"]) == (204, SDP)
+    answer = await world.client.options("/whep/r/x")
+    assert (answer.status_code, answer.headers["accept-patch"]) == (204, FRAGMENT)
+
+
+async def test_a_session_is_its_owners(world: World) -> None:
+    made = await world.joined()
+    location = made.headers["location"]
+    assert (await world.client.delete(location)).status_code == 401
+    other = world.headers(room="other")
+    assert (await world.client.delete(location, headers=other)).status_code == 401
+    for path in (
+        location.replace("/r/", "/other/"),
+        location.replace("/whip/", "/whep/"),
+        "/whip/r/" + "A" * 32,
+    ):
+        room = "other" if "/other/" in path else "r"
+        answer = await world.client.delete(path, headers=world.headers(room=room))
+        assert (answer.status_code, answer.json()["code"]) == (404, "no_such_participant")
+    await world.end(made)
+
+
+CANDIDATES = (
+    "a=ice-ufrag:Xk3T\r\na=ice-pwd:0a1b2c3d4e5f60718293a4b5c6d7e8f9\r\n"
+    "m=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:0\r\n"
+    "a=candidate:1 1 udp 2113937151 3c7e.local 50000 typ host\r\n"
+    "a=candidate:2 1 tcp 1518280447 192.0.2.7 9 typ host tcptype active\r\na=end-of-candidates\r\n"
+)
+
+
+async def test_trickle_needs_the_etag_and_changes_nothing(world: World) -> None:
+    made = await world.joined()
+    etag = made.headers["etag"]
+    missing = await world.patch(made, CANDIDATES)
+    assert missing.status_code == 428
+    stale = await world.patch(made, CANDIDATES, if_match='"old"')
+    assert stale.status_code == 412
+    taken = await world.patch(made, CANDIDATES, if_match=etag)
+    assert (taken.status_code, taken.headers["etag"], taken.content) == (204, etag, b"")
+    for body, status in (("", 400), ("a=x", 400), ("hello", 400), ("a=ice-ufrag:abcd", 400)):
+        assert (await world.patch(made, body, if_match=etag)).status_code == status
+    wrong = await world.client.patch(
+        made.headers["location"], content=CANDIDATES, headers=world.headers(if_match=etag)
+    )
+    assert wrong.status_code == 415
+    await world.end(made)
+    assert (await world.patch(made, CANDIDATES, if_match="*")).status_code == 404
+
+
+async def test_an_ice_restart_gives_new_credentials(world: World) -> None:
+    made = await world.joined()
+    (me,) = world.node.rooms.participants()
+    old = me.ufrag
+    body = CANDIDATES.replace("Xk3T", "NewU")
+    answer = await world.patch(made, body, if_match="*")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == FRAGMENT
+    assert f"a=ice-ufrag:{me.ufrag}\r\n" in answer.text
+    assert f"a=ice-pwd:{me.password}\r\n" in answer.text
+    assert me.ufrag != old
+    assert answer.headers["etag"] == f'"{me.ufrag}"' != made.headers["etag"]
+    assert (await world.patch(made, body, if_match=made.headers["etag"])).status_code == 412
+    again = await world.patch(made, body, if_match=answer.headers["etag"])
+    assert again.status_code == 204  # it is the present one now
+    await world.end(made)
+
+
+async def test_pages_of_allowed_origins_may_call(world: World) -> None:
+    wish = {
+        "origin": ORIGIN,
+        "access-control-request-method": "PATCH",
+        "access-control-request-headers": "authorization,content-type,if-match",
+    }
+    answer = await world.client.options("/whip/r/x", headers=wish)
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, ORIGIN)
+    refused = await world.client.options("/whip/r/x", headers=wish | {"origin": "https://e.vil"})
+    assert refused.status_code == 400
+    made = await world.post(headers=world.headers(origin=ORIGIN))
+    exposed = made.headers["access-control-expose-headers"]
+    assert {"Location", "Link", "ETag"} <= set(exposed.split(", "))
+    await world.end(made)
+
+
+async def test_half_open_handshakes_are_bounded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dtls, "HALF_OPEN_MAX", 2)
+    made = [await world.joined("whep", VIEW) for _ in range(2)]
+    answer = await world.post("whep", VIEW)
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert answer.headers["retry-after"] == "10"
+    await world.end(made[0])
+    made[0] = await world.joined("whep", VIEW)
+    for one in made:
+        await world.end(one)
+
+
+async def test_a_handshake_that_does_not_finish_ends_the_session(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dtls, "DEADLINE_S", 0.3)
+    made = await world.joined("whep", VIEW)
+    await until(lambda: not list(world.node.rooms.participants()), "the participant left")
+    answer = await world.client.delete(made.headers["location"], headers=world.headers())
+    assert answer.status_code == 404
+
+
+async def test_dtls_from_an_address_without_a_check_makes_no_state(world: World) -> None:
+    import asyncio
+
+    made = await world.joined()
+    before = (await world.node.status())["dtls"].get("no_check", 0)
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+        asyncio.DatagramProtocol, remote_addr=("127.0.0.1", world.site.port)
+    )
+    for _ in range(20):
+        transport.sendto(b"\x16\xfe\xfd" + bytes(60))
+    request = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
+    request.attributes["USERNAME"] = "nobody:x"
+    request.add_message_integrity(SECRET.encode())
+    transport.sendto(bytes(request))
+
+    def counted() -> bool:
+        return world.node._dtls.counters["no_check"] == before + 20
+
+    await until(counted, "the datagrams are counted")
+    assert world.node._dtls.counters["started"] == 0
+    transport.close()
+    await world.end(made)
