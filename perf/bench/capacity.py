@@ -22,7 +22,7 @@ from perf.bench.gatherings import active50, fan1000
 from perf.bench.lab import BUILD, PORT, SOURCE_CORE, Lab, Receiver, flags, need, say
 from perf.bench.relay import Asyncio, BareSockets, BareSocketsGcm, BareXdp, BareXdpGcm, Case, Relay
 from perf.bench.rtpengine import Rtpengine
-from perf.bench.trials import FIRST_RATE, FULL, QUICK, Timing, Trials
+from perf.bench.trials import FIRST_OUT, FULL, LEAST_RATE, QUICK, Timing, Trials
 
 HISTORY_SLOTS = 131072
 HISTORY = {"video_slots": HISTORY_SLOTS, "history_video": 1, "history_audio": 1}
@@ -106,13 +106,15 @@ def source_alone(lab: Lab, case: Case, timing: Timing, meter: meters.Meter, rate
     return both
 
 
-def cost_rate(kind: type[Relay]) -> int:
-    return COST_RATE_SLOW if kind in (Asyncio, Rtpengine) else COST_RATE
+def cost_rate(kind: type[Relay], case: Case) -> int:
+    """The same work a second for every fan-out up to 1:10, then less packets in."""
+    rate = COST_RATE_SLOW if kind in (Asyncio, Rtpengine) else COST_RATE
+    return max(20, min(rate, rate * 10 // case.copies))
 
 
 def cpu_per_million(relay: Relay, receiver: Receiver, at: Round) -> float:
     """CPU seconds for a million packets out, softirq included, the source's own cost taken off."""
-    rate = cost_rate(type(relay))
+    rate = cost_rate(type(relay), at.case)
     if relay.fresh:
         relay.renew()
     relay.offered(rate)
@@ -126,13 +128,13 @@ def cpu_per_million(relay: Relay, receiver: Receiver, at: Round) -> float:
     return (both - at.alone[rate]) / pps * 1e6 if pps > 0 else 0.0
 
 
-def one(kind: type[Relay], at: Round, row: Row, start: float) -> float:
+def one(kind: type[Relay], at: Round, row: Row, start: float, first: bool) -> float:
     """One row of one round; the rate to begin with next time."""
     relay = make(kind, at.lab, at.case)
     relay.start()
     try:
         with relay.receiver() as receiver:
-            trials = Trials(relay, receiver)
+            trials = Trials(relay, receiver, first=first)
             best = trials.search(start, at.timing)
             row.cpu_s_per_million.append(round(cpu_per_million(relay, receiver, at), 3))
         row.out_pps.append(round(best.out))
@@ -141,7 +143,7 @@ def one(kind: type[Relay], at: Round, row: Row, start: float) -> float:
         relay.stop()
     limited = " (source-limited)" if best.source_limited else ""
     say(f"  {kind.name}: {best.out:,.0f} out/s, {row.cpu_s_per_million[-1]} CPU s/M{limited}")
-    return max(best.rate, 1000.0) * 0.97
+    return max(best.rate * 0.97, LEAST_RATE * 2)
 
 
 def compare(
@@ -149,14 +151,18 @@ def compare(
 ) -> dict[str, Row]:
     """All rows, `rounds` times in turn."""
     rows = {name: Row() for name in names}
-    starts = {name: 3000.0 if KINDS[name] in (Asyncio, Rtpengine) else FIRST_RATE for name in names}
+    slow = (Asyncio, Rtpengine)
+    starts = {
+        name: min(100_000.0, FIRST_OUT / (3 if KINDS[name] in slow else 1) / case.copies)
+        for name in names
+    }
     for number in range(rounds):
         say(f"round {number + 1} of {rounds}: 1:{case.copies}, {case.size} B, {case.suite}")
-        rates = {cost_rate(KINDS[name]) for name in names}
+        rates = {cost_rate(KINDS[name], case) for name in names}
         alone = {rate: source_alone(lab, case, timing, meter, rate) for rate in rates}
         at = Round(lab, case, timing, meter, alone)
         for name in names:
-            starts[name] = one(KINDS[name], at, rows[name], starts[name])
+            starts[name] = one(KINDS[name], at, rows[name], starts[name], number == 0)
     return rows
 
 

@@ -15,7 +15,7 @@ from perf.bench.capacity import HISTORY
 from perf.bench.jitter import POINTS
 from perf.bench.lab import Lab, say
 from perf.bench.relay import BareXdpGcm, Case, Relay
-from perf.bench.trials import FIRST_RATE, FULL, QUICK, Timing, Trials
+from perf.bench.trials import FIRST_OUT, FULL, QUICK, Timing, Trials
 
 LOADS = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 LOADS_QUICK = (0.01, 0.25, 0.5, 0.9)
@@ -67,7 +67,7 @@ def curve(kind: type[Relay], lab: Lab, loads: tuple[float, ...], timing: Timing)
     relay.start()
     try:
         with relay.receiver() as receiver:
-            best = Trials(relay, receiver).search(FIRST_RATE, timing)
+            best = Trials(relay, receiver).search(FIRST_OUT / relay.case.copies, timing)
         points = [
             {"load": load, **at_load(relay, max(200.0, best.rate * load), 2 * timing.confirm)}
             for load in loads
