@@ -34,6 +34,12 @@ def holds(pid: int, name: str) -> bool:
     return False
 
 
+def heard(pid: int) -> bool:
+    """Whether no signal waits for the process."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return all(int(line.split()[1], 16) == 0 for line in lines if line.startswith("ShdPnd"))
+
+
 def nothing_left(site: Site) -> None:
     assert site.dataplanes() == []
     sockets = [path for path in site.run_dir.iterdir() if path.is_socket()]
@@ -299,11 +305,15 @@ def test_a_signal_while_it_adopts(site: Site) -> None:
     """Both processes end, also the one that it did not start itself."""
     with up(site) as first:
         first.kill()
+        (dataplane,) = site.dataplanes()
+        os.kill(dataplane, signal.SIGSTOP)  # it answers when we want it to
         second = Up(site)
         try:
             while not holds(second.pid, "supervisor.lock"):
                 assert second.process.poll() is None, second.words()
             second.process.send_signal(signal.SIGTERM)
+            wait_for(lambda: heard(second.pid), "the signal is heard")
+            os.kill(dataplane, signal.SIGCONT)
             assert second.process.wait(END_S) == 0, second.words()
         finally:
             second.clean_up()
