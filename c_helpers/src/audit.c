@@ -34,6 +34,8 @@ static const char *audit_leg(const struct vc_worker *w, const struct vc_leg *leg
     }
     if (linked != queued)
         return "a queued route is not in its leg's queue";
+    linked += leg->resends.cnt;
+    *waiting += leg->resends.cnt;
     if (linked && !leg->sendable)
         return "a leg that cannot be sent to has work";
     if (routes != leg->route_cnt)

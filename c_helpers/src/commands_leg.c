@@ -145,6 +145,9 @@ enum vc_status vc_command_leg_set(struct vc_worker *w, const struct vc_cmd_leg_s
     leg->flags = set->flags;
     leg->dscp_audio = set->dscp_audio;
     leg->dscp_video = set->dscp_video;
+    for (uint32_t at = leg->routes; at != VC_NONE; at = w->node->routes[at].next)
+        if (memcmp(leg->tx_ext, set->tx_ext, sizeof leg->tx_ext))
+            vc_resend_header(&w->node->routes[at], w->node->routes[at].resend.rx_ext);
     memcpy(leg->rx_ext, set->rx_ext, sizeof leg->rx_ext);
     memcpy(leg->tx_ext, set->tx_ext, sizeof leg->tx_ext);
     memcpy(leg->cname, set->cname, sizeof leg->cname);

@@ -12,7 +12,7 @@ static struct vc_route *find_out_ssrc(const struct vc_worker *w, const struct vc
                                       uint32_t ssrc)
 {
     for (uint32_t at = leg->routes; at != VC_NONE; at = w->node->routes[at].next)
-        if (w->node->routes[at].out_ssrc == ssrc)
+        if (w->node->routes[at].out_ssrc == ssrc || w->node->routes[at].resend.rtx_ssrc == ssrc)
             return &w->node->routes[at];
     return NULL;
 }
@@ -25,6 +25,8 @@ static int known_identity(const struct vc_tx_index *store, const struct vc_leg *
 
 static int store_usable(const struct vc_tx_index *store)
 {
+    if (store->rtx_started > 1 || (store->rtx_started && store->rtx_highest >= INDEX_END))
+        return 0;
     return store->started == 0 ||
            (store->started == 1 && store->highest < INDEX_END &&
             store->offset > -(int64_t)INDEX_END && store->offset < (int64_t)INDEX_END);
@@ -34,7 +36,9 @@ static enum vc_status check_living(const struct vc_worker *w, const struct vc_ro
                                    const struct vc_cmd_route_set *set)
 {
     if (route->leg != set->leg || route->out_ssrc != set->out_ssrc ||
-        route->seq_start != set->seq_start || route->ts_offset_set != set->ts_offset)
+        route->seq_start != set->seq_start || route->ts_offset_set != set->ts_offset ||
+        route->resend.rtx_ssrc != set->rtx_ssrc ||
+        route->resend.rtx_seq_start != set->rtx_seq_start)
         return VC_STATUS_IDENTITY;
     return w->node->sources[set->source].queue == route->queue ? VC_STATUS_OK :
                                                                  VC_STATUS_BAD_VALUE;
@@ -53,7 +57,8 @@ static enum vc_status check_route_set(const struct vc_worker *w,
     if (status != VC_STATUS_OK)
         return status;
     if (set->source_owner >= setup->worker_cnt || set->seq_start >> 15 || set->pt > 127 ||
-        set->flags & ~VC_ROUTE_GATED)
+        set->flags & ~VC_ROUTE_GATED || set->rtx_seq_start >> 15 || set->rtx_pt > 127 ||
+        !set->rtx_ssrc != !set->rtx_pt || (set->rtx_ssrc && set->rtx_ssrc == set->out_ssrc))
         return VC_STATUS_BAD_VALUE;
     if (w->node->sources[set->source].owner != set->source_owner)
         return VC_STATUS_NOT_OWNER;
@@ -61,7 +66,8 @@ static enum vc_status check_route_set(const struct vc_worker *w,
     leg = &w->node->legs[set->leg];
     if (route->live)
         return check_living(w, route, set);
-    if (find_out_ssrc(w, leg, set->out_ssrc))
+    if (find_out_ssrc(w, leg, set->out_ssrc) ||
+        (set->rtx_ssrc && find_out_ssrc(w, leg, set->rtx_ssrc)))
         return VC_STATUS_DUPLICATE_SSRC;
     if (known_identity(&w->node->tx_store[set->route], leg, set->out_ssrc) &&
         !store_usable(&w->node->tx_store[set->route]))
@@ -76,6 +82,8 @@ static void reset_store(struct vc_tx_index *store, const struct vc_leg *leg, uin
     store->key_id = 0;
     store->highest = store->packets = store->octets = 0;
     store->offset = 0;
+    store->rtx_started = store->rtx_ssrc = 0;
+    store->rtx_highest = 0;
     store->out_ssrc = out_ssrc;
     __atomic_store_n(&store->key_id, leg->key_id, __ATOMIC_RELEASE);
 }
@@ -101,6 +109,9 @@ static void new_route(struct vc_worker *w, struct vc_route *route,
     route->store = &w->node->tx_store[set->route];
     route->stats = &w->route_stats[set->route];
     memset(route->stats, 0, sizeof *route->stats);
+    route->resend.rtx_ssrc = set->rtx_ssrc;
+    route->resend.rtx_seq_start = set->rtx_seq_start;
+    route->resend.rtx_next = set->rtx_seq_start;
     route->prev = VC_NONE;
     route->next = leg->routes;
     if (leg->routes != VC_NONE)
@@ -120,6 +131,10 @@ static int restore(struct vc_worker *w, struct vc_route *route, const struct vc_
         reset_store(store, leg, set->out_ssrc);
         return 0;
     }
+    if (store->rtx_started && store->rtx_ssrc == set->rtx_ssrc)
+        route->resend.rtx_next = store->rtx_highest + RESUME_SKIP;
+    else
+        store->rtx_started = 0;
     if (!store->started)
         return 0;
     if (store->source != set->source || !w->node->sources[set->source].resumed) {
@@ -164,7 +179,10 @@ static void apply_route_set(struct vc_worker *w, const struct vc_cmd_route_set *
         VC_ASSERT(!vc_route_attach(w, route, 0, set->source));
         vc_route_begin(w, route, 0, restored);
     }
+    if (route->pt != set->pt || memcmp(route->mid, set->mid, VC_LABEL_SZ))
+        vc_resend_header(route, route->resend.rx_ext);
     route->digest = set->digest;
+    route->resend.rtx_pt = set->rtx_pt;
     route->pt = set->pt;
     memcpy(route->mid, set->mid, VC_LABEL_SZ);
 }
@@ -189,6 +207,7 @@ void vc_command_rekey_route(struct vc_worker *w, struct vc_route *route)
 {
     memset(&route->numbering, 0, sizeof route->numbering);
     route->first_out = route->seq_start;
+    route->resend.rtx_next = route->resend.rtx_seq_start;
     reset_store(route->store, &w->node->legs[route->leg], route->out_ssrc);
 }
 
@@ -240,6 +259,7 @@ enum vc_status vc_command_route_remove(struct vc_worker *w, uint32_t id)
     route = &w->node->routes[id];
     leg = &w->node->legs[route->leg];
     vc_route_dequeue(w, route);
+    vc_resend_drop(w, leg, id, VC_COPY_DROP_REMOVED);
     for (uint32_t which = 0; which < 2; which++)
         if (route->feeds[which].source != VC_NONE)
             vc_route_detach(w, route, which, VC_COPY_DROP_REMOVED);

@@ -118,6 +118,20 @@ static void lose(struct vc_worker *w, const struct vc_departure *d, enum vc_copy
     vc_copy_drop(w, d->route, reason, 1);
 }
 
+struct vc_rtp_identity vc_depart_identity(const struct vc_leg *leg, const struct vc_route *route,
+                                          const struct vc_departure *d, const uint64_t *rx_ext)
+{
+    return (struct vc_rtp_identity){
+        .ssrc = route->out_ssrc,
+        .timestamp = d->head.rtp.timestamp + route->ts_offset,
+        .seq = (uint16_t)d->out,
+        .pt = route->pt,
+        .rx_ext = (const uint8_t *)rx_ext,
+        .tx_ext = leg->tx_ext,
+        .mid = route->mid[0] ? route->mid : NULL,
+    };
+}
+
 /* Rewrites the header and makes the packet an item of the burst.  Its number is taken: should
    it not leave, a hole stays. */
 static void add_departure(struct vc_worker *w, struct vc_leg *leg, struct vc_route *route,
@@ -125,24 +139,19 @@ static void add_departure(struct vc_worker *w, struct vc_leg *leg, struct vc_rou
 {
     const struct vc_source *source = &w->node->sources[route->feeds[0].source];
     uint64_t rx_ext = __atomic_load_n(&source->rx_ext, __ATOMIC_RELAXED);
-    struct vc_rtp_identity as = {
-        .ssrc = route->out_ssrc,
-        .timestamp = d->head.rtp.timestamp + route->ts_offset,
-        .seq = (uint16_t)d->out,
-        .pt = route->pt,
-        .rx_ext = (const uint8_t *)&rx_ext,
-        .tx_ext = leg->tx_ext,
-        .mid = route->mid[0] ? route->mid : NULL,
-    };
+    struct vc_rtp_identity as = vc_depart_identity(leg, route, d, &rx_ext);
     struct vc_crypto_item *item = &w->seal.items[w->seal.cnt];
     uint32_t payload_sz = d->head.sz - d->head.rtp.header_sz;
 
     d->route = route;
     d->committed = 0;
+    d->how = VC_DEPARTURE_FIRST;
     d->out_ts = as.timestamp;
     route->feeds[0].cursor++;
     w->c.queued--;
-    vc_history_copy(d->history, d->position, d->in_header, d->head.rtp.header_sz);
+    if (vc_unlikely(rx_ext != route->resend.rx_ext))
+        vc_resend_header(route, rx_ext);
+    vc_history_copy(d->history, d->position, 0, d->in_header, d->head.rtp.header_sz);
     *item = (struct vc_crypto_item){
         .key = &leg->tx,
         .src = vc_history_slot(d->history, d->position)->data + d->head.rtp.header_sz,
@@ -189,11 +198,17 @@ static void settle(struct vc_worker *w, uint32_t i)
     int which = d->io == w->io_xsk ? VC_IO_XSK : VC_IO_SOCKET;
     uint64_t waited = w->now_ns > d->waited_ns ? w->now_ns - d->waited_ns : 0;
 
-    if (!item->ok || !vc_history_intact(d->history, d->position)) {
+    if (!item->ok ||
+        (d->how != VC_DEPARTURE_RTX && !vc_history_intact(d->history, d->position))) {
         lose(w, d, item->ok ? VC_COPY_DROP_STALE : VC_COPY_DROP_TX_ERROR);
         return;
     }
-    store_index(leg, route, d->out, item->src_sz);
+    if (d->how == VC_DEPARTURE_FIRST) {
+        store_index(leg, route, d->out, item->src_sz);
+        vc_resend_sent(&route->resend, d->out, d->position);
+    } else {
+        vc_resend_leaves(w, route, d);
+    }
     d->io->ops->tx_commit(d->io, &d->tx, item->dst_sz);
     d->committed = 1;
     w->copies_pending[which]++;
@@ -203,7 +218,8 @@ static void settle(struct vc_worker *w, uint32_t i)
     route->stats->out_ssrc = route->out_ssrc;
     leg->stats->tx_packets++;
     leg->stats->tx_bytes += item->dst_sz;
-    leg->stats->queue_delay_ns += (int64_t)(waited - leg->stats->queue_delay_ns) / 16;
+    if (d->how == VC_DEPARTURE_FIRST)
+        leg->stats->queue_delay_ns += (int64_t)(waited - leg->stats->queue_delay_ns) / 16;
 }
 
 static void seal_burst(struct vc_worker *w)
@@ -256,6 +272,12 @@ static int depart_leg(struct vc_worker *w, struct vc_leg *leg, uint64_t due_ns)
     d->due_ns = due_ns;
     if (reserve(w, leg, queue, d))
         return -1;
+    if (queue == VC_QUEUE_RESEND) {
+        if (!vc_resend_take(w, leg, d))
+            d->io->ops->tx_cancel(d->io, &d->tx);
+        vc_pace_next(w, leg);
+        return 0;
+    }
     route = &w->node->routes[leg->queues[queue].head];
     vc_route_dequeue(w, route);
     if (take_next(w, route, d)) {
@@ -273,10 +295,17 @@ static int depart_leg(struct vc_worker *w, struct vc_leg *leg, uint64_t due_ns)
 static void shed_starved(struct vc_worker *w, struct vc_leg *leg)
 {
     int queue = vc_pace_queue(leg);
-    struct vc_route *route = &w->node->routes[leg->queues[queue].head];
-    struct vc_feed *feed = &route->feeds[0];
+    struct vc_route *route;
+    struct vc_feed *feed;
     struct vc_slot_head head;
 
+    if (queue == VC_QUEUE_RESEND) {
+        vc_resend_drop(w, leg, VC_NONE, VC_COPY_DROP_TX_FULL); /* it will be asked for again */
+        vc_wheel_schedule(&w->departures, leg->id, w->departures.now_ns + STARVED_RETRY_NS, 0);
+        return;
+    }
+    route = &w->node->routes[leg->queues[queue].head];
+    feed = &route->feeds[0];
     while (feed->cursor != vc_route_limit(w, route)) {
         const struct vc_source *source = &w->node->sources[feed->source];
 

@@ -16,6 +16,9 @@ void vc_receive_one(struct vc_worker *w, const struct vc_io_rx *pkt, int from_xs
 void vc_receive_flush(struct vc_worker *w);
 
 uint32_t vc_depart(struct vc_worker *w);
+/* How a packet of this route leaves, as its first copy did.  rx_ext: the source's, as one word. */
+struct vc_rtp_identity vc_depart_identity(const struct vc_leg *leg, const struct vc_route *route,
+                                          const struct vc_departure *d, const uint64_t *rx_ext);
 /* Makes the system calls for what is committed and settles the counters. */
 void vc_flush(struct vc_worker *w);
 /* Binds a source to the SSRC. */

@@ -76,18 +76,19 @@ int vc_history_read(const struct vc_history *history, uint64_t position,
 }
 
 #ifdef RACY
-RACY void vc_history_copy(const struct vc_history *history, uint64_t position, uint8_t *dst,
-                          uint32_t n)
+RACY void vc_history_copy(const struct vc_history *history, uint64_t position, uint32_t from,
+                          uint8_t *dst, uint32_t n)
 {
-    const volatile uint8_t *src = vc_history_slot(history, position)->data;
+    const volatile uint8_t *src = vc_history_slot(history, position)->data + from;
 
     for (uint32_t i = 0; i < n; i++)
         dst[i] = src[i];
 }
 #else
-void vc_history_copy(const struct vc_history *history, uint64_t position, uint8_t *dst, uint32_t n)
+void vc_history_copy(const struct vc_history *history, uint64_t position, uint32_t from,
+                     uint8_t *dst, uint32_t n)
 {
-    memcpy(dst, vc_history_slot(history, position)->data, n);
+    memcpy(dst, vc_history_slot(history, position)->data + from, n);
 }
 #endif
 

@@ -94,9 +94,9 @@ void vc_history_commit(const struct vc_history *history, uint64_t position,
 /* Reader: copies the head of this position.  0, or -1 when the slot does not hold it. */
 int vc_history_read(const struct vc_history *history, uint64_t position,
                     struct vc_slot_head *head);
-/* Reader: copies the first n bytes of the packet. */
-void vc_history_copy(const struct vc_history *history, uint64_t position, uint8_t *dst,
-                     uint32_t n);
+/* Reader: copies n bytes of the packet. */
+void vc_history_copy(const struct vc_history *history, uint64_t position, uint32_t from,
+                     uint8_t *dst, uint32_t n);
 /* Reader: 1 when nothing was written over this position since vc_history_read. */
 int vc_history_intact(const struct vc_history *history, uint64_t position);
 

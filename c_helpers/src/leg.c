@@ -23,6 +23,7 @@ static void shed_all(struct vc_worker *w, struct vc_leg *leg)
         vc_route_dequeue(w, route);
         vc_route_close_gate(w, route);
     }
+    vc_resend_drop(w, leg, VC_NONE, VC_COPY_DROP_NO_PATH);
     vc_wheel_cancel(&w->departures, leg->id);
 }
 

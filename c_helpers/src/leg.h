@@ -14,6 +14,7 @@
 
 #include "base.h"
 #include "crypto.h"
+#include "resend.h"
 #include "vcfwd/abi.h"
 
 struct vc_leg_peer {
@@ -49,10 +50,17 @@ struct vc_leg {
     uint8_t live, sendable; /* sendable: keys, a nominated address and a backend */
     uint8_t rx_ext[VC_EXT_COUNT], tx_ext[VC_EXT_COUNT];
     uint8_t cname[VC_LABEL_SZ];
+    struct vc_resend_queue resends;
 };
 
 _Static_assert(sizeof(struct vc_leg) + 2 * sizeof(struct vc_leg_peer) <= 6144,
                "a leg with its keys fits 6 KB");
+
+/* 1: something of this class waits. */
+static inline int vc_leg_has(const struct vc_leg *leg, int queue)
+{
+    return queue == VC_QUEUE_RESEND ? leg->resends.cnt != 0 : leg->queues[queue].head != VC_NONE;
+}
 
 static inline uint32_t vc_cname_sz(const struct vc_leg *leg)
 {

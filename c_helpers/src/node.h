@@ -60,13 +60,17 @@ struct vc_open_batch { /* received packets that wait for their tag */
     uint32_t touched_cnt;
 };
 
+enum vc_departure_how { VC_DEPARTURE_FIRST, VC_DEPARTURE_PLAIN, VC_DEPARTURE_RTX };
+
 struct vc_departure {
     struct vc_route *route;
     struct vc_io *io;
     struct vc_io_tx tx;
     struct vc_slot_head head;
     uint64_t position, out, waited_ns, due_ns;
-    uint32_t out_ts, committed;
+    uint64_t rtx; /* index on the RTX stream */
+    uint32_t out_ts;
+    uint8_t committed, how; /* enum vc_departure_how */
     const struct vc_history *history;
     uint8_t header[VC_RTP_HEADER_MAX];
     uint8_t in_header[VC_RTP_HEADER_IN_MAX];

@@ -92,14 +92,11 @@ static void forget_unused(struct vc_numbering *numbering)
         numbering->cnt--;
 }
 
-enum vc_number vc_numbering_take(struct vc_numbering *numbering, uint64_t in, uint64_t *out)
+enum vc_number vc_numbering_find(const struct vc_numbering *numbering, uint64_t in, uint64_t *out)
 {
-    int at;
+    int at = find_record(numbering, in);
     int64_t mapped;
 
-    if (numbering->suspended && in > numbering->highest_in)
-        resume(numbering, in);
-    at = find_record(numbering, in);
     if (at < 0 || numbering->records[at].offset == OFFSET_NONE)
         return VC_NUMBER_NONE;
     mapped = (int64_t)in + numbering->records[at].offset;
@@ -107,10 +104,22 @@ enum vc_number vc_numbering_take(struct vc_numbering *numbering, uint64_t in, ui
         return VC_NUMBER_NONE;
     if ((uint64_t)mapped < numbering->floor)
         return VC_NUMBER_USED;
+    *out = (uint64_t)mapped;
+    return VC_NUMBER_OK;
+}
+
+enum vc_number vc_numbering_take(struct vc_numbering *numbering, uint64_t in, uint64_t *out)
+{
+    enum vc_number number;
+
+    if (numbering->suspended && in > numbering->highest_in)
+        resume(numbering, in);
+    number = vc_numbering_find(numbering, in, out);
+    if (number != VC_NUMBER_OK)
+        return number;
     if (in > numbering->highest_in)
         numbering->highest_in = in;
-    mark_sent(numbering, (uint64_t)mapped);
-    *out = (uint64_t)mapped;
+    mark_sent(numbering, *out);
     return VC_NUMBER_OK;
 }
 

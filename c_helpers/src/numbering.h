@@ -42,6 +42,8 @@ void vc_numbering_restore(struct vc_numbering *numbering, uint64_t highest_out, 
 /* Takes the number of a packet that is about to be sent.  One in index is taken once: the replay
    window at ingress accepts it once. */
 enum vc_number vc_numbering_take(struct vc_numbering *numbering, uint64_t in, uint64_t *out);
+/* The number that a packet took or would take now, without taking it. */
+enum vc_number vc_numbering_find(const struct vc_numbering *numbering, uint64_t in, uint64_t *out);
 /* One packet is dropped on purpose. */
 void vc_numbering_skip(struct vc_numbering *numbering, uint64_t in);
 /* Everything is dropped on purpose until the next take of a higher in index. */

@@ -7,7 +7,7 @@
 int vc_pace_queue(const struct vc_leg *leg)
 {
     for (int queue = 0; queue < VC_QUEUE_COUNT; queue++)
-        if (leg->queues[queue].head != VC_NONE)
+        if (vc_leg_has(leg, queue))
             return queue;
     return -1;
 }

@@ -252,8 +252,10 @@ static void on_item(struct vc_worker *w, struct vc_leg *leg, const struct vc_rtc
         if (source)
             vc_event_bound(w, VC_EVT_BYE, source);
         break;
-    case VC_RTCP_NACK: /* resending and estimation come with their own objects */
-    case VC_RTCP_REMB:
+    case VC_RTCP_NACK:
+        vc_resend_ask(w, leg, find_route(w, leg, item->media_ssrc), &item->u.nack);
+        break;
+    case VC_RTCP_REMB: /* estimation comes with its own object */
         break;
     }
 }

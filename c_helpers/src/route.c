@@ -84,7 +84,7 @@ void vc_route_enqueue(struct vc_worker *w, struct vc_route *route)
     if (route->queued)
         return;
     for (int queue = VC_QUEUE_AUDIO + 1; queue < VC_QUEUE_COUNT; queue++)
-        idle &= leg->queues[queue].head == VC_NONE;
+        idle &= !vc_leg_has(leg, queue);
     vc_route_requeue(w, route);
     vc_pace_wake(w, leg, route->queue, idle);
 }

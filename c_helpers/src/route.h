@@ -16,6 +16,7 @@
 
 #include "history.h"
 #include "numbering.h"
+#include "resend.h"
 #include "vcfwd/abi.h"
 
 struct vc_worker;
@@ -52,6 +53,7 @@ struct vc_route {
     uint8_t switched;        /* the next packet comes from another source than the last */
     uint8_t report_due;      /* the stored sender report is to be sent */
     uint8_t mid[VC_LABEL_SZ];
+    struct vc_resend resend;
 };
 
 _Static_assert(sizeof(struct vc_route) <= 2048, "a route with its queue fits 2 KB");

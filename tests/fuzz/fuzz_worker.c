@@ -16,10 +16,19 @@ static void seal_and_put(uint32_t leg, const uint8_t *data, uint32_t sz, int rtc
     struct vc_crypto_item item = { .key = &world.parties[leg].up, .src_sz = sz,
                                    .dst = sealed, .index = world.parties[leg].rtcp_index++ };
 
-    if (sz < 12 || sz > 1700)
+    if (sz < 16 || sz > 1700)
         return;
     memcpy(clear, data, sz);
-    if (known) { /* a stream that there is: the rest is the fuzzer's */
+    if (known && rtcp) { /* a NACK of a stream that there is */
+        sz &= ~3u;
+        clear[0] = 0x81;
+        clear[1] = 205;
+        vc_store_be16(clear + 2, (uint16_t)(sz / 4 - 1));
+        vc_store_be32(clear + 8, 0x100 + clear[11] % 6);
+        clear[12] = 0; /* among the numbers that have left */
+        clear[13] |= 64;
+        item.src_sz = sz;
+    } else if (known) { /* a stream that there is: the rest is the fuzzer's */
         clear[0] = 0x80 | (clear[0] & 0x3f);
         vc_store_be16(clear + 2, (uint16_t)(sequence += 1 + clear[2] % 3));
         vc_store_be32(clear + 8, 0x80808080);
@@ -47,14 +56,27 @@ static void open_call(void)
     world_start(&world);
     for (uint32_t leg = 0; leg < 3; leg++)
         world_leg(&world, leg, 0, suites[leg % 2]);
+    for (uint32_t leg = 0; leg < 3; leg++) {
+        set = world_leg_command(&world, leg, suites[leg % 2]);
+        set.u.leg_set.flags = VC_LEG_FLAGS;
+        set.u.leg_set.rx_ext[VC_EXT_TRANSPORT_CC] = 3;
+        world_command(&world, 0, set);
+    }
     world_source(&world, 0, 0, 0x80808080, 0);
     world_source(&world, 1, 1, 0x80808080, 1);
     set = world_source_command(2, 0, 0, 1);
     set.u.source_set.flags = VC_SOURCE_BY_LABEL | VC_SOURCE_BY_PT;
     set.u.source_set.codec = VC_CODEC_VP9;
     world_command(&world, 0, set);
-    for (uint32_t route = 0; route < 6; route++)
-        world_route(&world, route, 2 - route % 2 * 2, route % 3, 0x100 + route, route % 3 > 0);
+    for (uint32_t route = 0; route < 6; route++) {
+        set = world_route_command(&world, route, 2 - route % 2 * 2, route % 3, 0x100 + route,
+                                  route % 3 > 0);
+        if (route > 2) {
+            set.u.route_set.rtx_ssrc = 0x200 + route;
+            set.u.route_set.rtx_pt = 99;
+        }
+        world_command(&world, 0, set);
+    }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t sz)

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: MIT */
+/* A tap on everything that a worker sends, through random losses, NACKs, switches, pauses, other
+   headers, other keys and restarts: no (key, SSRC, index) has two contents, RTP and RTCP. */
+#include "world.h"
+
+#include "check.h"
+#include "rtcp.h"
+
+#define SEEN (1u << 17)
+#define LEGS 4u
+#define SOURCES 2u
+
+void test_resend_tap(unsigned *good, unsigned *bad);
+
+static struct world world;
+
+static struct seen {
+    uint64_t key_id, index, content; /* content 0: empty */
+    uint32_t ssrc, rtcp;
+} seen[SEEN];
+
+static struct stream { /* as the tap follows it */
+    uint64_t key_id;
+    struct vc_rx_index rx;
+} streams[512];
+
+static uint64_t seed, next_index[SOURCES], key_ids, repeated;
+static uint32_t stream_cnt, now_source[LEGS];
+static uint8_t mid_id[LEGS], pts[LEGS];
+static uint16_t highest[LEGS];
+
+static uint32_t dice(uint32_t n)
+{
+    seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+    return (uint32_t)(seed >> 33) % n;
+}
+
+static uint64_t hash(uint64_t h, const void *data, uint32_t sz)
+{
+    for (uint32_t i = 0; i < sz; i++)
+        h = (h ^ ((const uint8_t *)data)[i]) * 1099511628211ull;
+    return h;
+}
+
+static void note(const struct seen *one)
+{
+    uint64_t h = hash(14695981039346656037ull, &one->key_id, 8);
+    uint32_t at = (uint32_t)(hash(hash(h, &one->index, 8), &one->ssrc, 8) % SEEN);
+
+    while (seen[at].content && (seen[at].key_id != one->key_id || seen[at].index != one->index ||
+                                seen[at].ssrc != one->ssrc || seen[at].rtcp != one->rtcp))
+        at = (at + 1) % SEEN;
+    if (seen[at].content) {
+        repeated++;
+        CHECK(seen[at].content == one->content);
+    }
+    seen[at] = *one;
+}
+
+static struct vc_rx_index *stream_of(uint64_t key_id, uint32_t ssrc)
+{
+    for (uint32_t i = 0; i < stream_cnt; i++)
+        if (streams[i].key_id == key_id && streams[i].rx.ssrc == ssrc)
+            return &streams[i].rx;
+    VC_ASSERT(stream_cnt < 512);
+    streams[stream_cnt] = (struct stream){ .key_id = key_id, .rx = { .ssrc = ssrc } };
+    return &streams[stream_cnt++].rx;
+}
+
+static void tap(const struct vc_io_mem_packet *packet)
+{
+    uint32_t leg = 0;
+    struct vc_rtp rtp;
+    struct seen one = { .content = hash(14695981039346656037ull, packet->data, packet->sz) | 1 };
+    struct vc_rx_index *rx;
+    uint8_t clear[1700];
+    struct vc_crypto_item item = { .src = packet->data, .src_sz = packet->sz, .dst = clear };
+
+    while (memcmp(&world.parties[leg].tuple, &packet->tuple, sizeof packet->tuple))
+        leg++;
+    one.key_id = world.parties[leg].key_id;
+    item.key = &world.parties[leg].down;
+    if (vc_rtp_is_rtcp(packet->data)) {
+        CHECK_EQ(vc_crypto_open_rtcp(world.crypto, &item, 1), 1);
+        one.rtcp = 1;
+        one.ssrc = vc_load_be32(packet->data + 4);
+        one.index = item.index;
+        note(&one);
+        return;
+    }
+    VC_ASSERT(vc_rtp_parse(packet->data, packet->sz, &rtp) == VC_RTP_OK);
+    rx = stream_of(one.key_id, rtp.ssrc);
+    one.ssrc = rtp.ssrc;
+    one.index = item.index = vc_rx_index_guess(rx, rtp.seq);
+    item.hdr_sz = rtp.header_sz;
+    CHECK_EQ(vc_crypto_open_rtp(world.crypto, &item, 1), 1); /* so this was the index */
+    vc_rx_index_accept(rx, one.index);
+    if (rtp.ssrc < 0x200)
+        highest[leg] = (uint16_t)rx->highest;
+    note(&one);
+}
+
+static void settle(uint64_t ns)
+{
+    const struct vc_io_mem_packet *packet;
+
+    world_pass(&world, ns);
+    while ((packet = vc_io_mem_take(world.io[0])))
+        tap(packet);
+}
+
+static struct vc_command leg_command(uint32_t leg)
+{
+    struct vc_command set =
+        world_leg_command(&world, leg, leg == 2 ? VC_SRTP_AES_CM_128_HMAC_SHA1_80 :
+                                                  VC_SRTP_AEAD_AES_128_GCM);
+
+    set.u.leg_set.tx_ext[VC_EXT_MID] = mid_id[leg];
+    set.u.leg_set.rate_bps = leg == 3 ? 2000000 : 0;
+    return set;
+}
+
+static struct vc_command route_command(uint32_t leg)
+{
+    struct vc_command set =
+        world_route_command(&world, leg, leg, now_source[leg], 0x100 + leg, leg != 2);
+
+    set.u.route_set.pt = pts[leg];
+    if (leg == 3) {
+        set.u.route_set.rtx_ssrc = 0x300;
+        set.u.route_set.rtx_pt = 99;
+        set.u.route_set.rtx_seq_start = 32767;
+    }
+    return set;
+}
+
+static void set_table(void)
+{
+    for (uint32_t leg = 0; leg < LEGS; leg++)
+        CHECK_EQ(world_command(&world, 0, leg_command(leg)), VC_STATUS_OK);
+    for (uint32_t i = 0; i < SOURCES; i++)
+        world_source(&world, i, 0, 0xb0 + i, 1);
+    for (uint32_t leg = 1; leg < LEGS; leg++)
+        CHECK_EQ(world_command(&world, 0, route_command(leg)), VC_STATUS_OK);
+}
+
+static void send_some(void)
+{
+    for (uint32_t i = 0; i < SOURCES; i++) {
+        struct world_rtp rtp = { .index = next_index[i]++, .ssrc = 0xb0 + i,
+                                 .payload_sz = 20 + dice(100), .pt = 96, .key = dice(20) == 0 };
+
+        rtp.timestamp = (uint32_t)rtp.index * 3000;
+        if (dice(20) == 0)
+            continue; /* lost on its way in */
+        if (dice(30) == 0 && rtp.index > 40)
+            rtp.index -= dice(30); /* late, or here before */
+        world_send(&world, 0, &rtp);
+    }
+}
+
+static void ask_some(uint32_t leg)
+{
+    uint8_t data[VC_RTCP_MAX];
+    struct vc_rtcp_writer writer = { data, 0, sizeof data };
+    struct vc_rtcp_nack nacks[2] = {
+        { (uint16_t)(highest[leg] - dice(40)), (uint16_t)dice(65536) },
+        { (uint16_t)(highest[leg] - dice(600)), (uint16_t)dice(65536) },
+    };
+
+    CHECK(!vc_rtcp_write_nack(&writer, 1, 0x100 + leg, nacks, 2));
+    world_send_rtcp(&world, leg, data, writer.sz);
+}
+
+static void disturb(void)
+{
+    uint32_t leg = 1 + dice(LEGS - 1);
+    struct vc_command pause = { .type = VC_CMD_ROUTE_FILTER,
+                                .u.route_filter = { .route = leg, .paused = dice(3) == 0 } };
+
+    switch (dice(15)) {
+    case 0:
+    case 1:
+    case 2:
+        now_source[leg] = dice(SOURCES);
+        CHECK_EQ(world_command(&world, 0, route_command(leg)), VC_STATUS_OK);
+        break;
+    case 3:
+    case 4:
+        CHECK_EQ(world_command(&world, 0, pause), VC_STATUS_OK);
+        break;
+    case 5:
+    case 6:
+        mid_id[leg] = (uint8_t)(1 + dice(14));
+        CHECK_EQ(world_command(&world, 0, leg_command(leg)), VC_STATUS_OK);
+        break;
+    case 7:
+    case 8:
+        pts[leg] = (uint8_t)(96 + dice(20));
+        CHECK_EQ(world_command(&world, 0, route_command(leg)), VC_STATUS_OK);
+        break;
+    case 9:
+        settle(0);
+        world.parties[leg].key_id = ++key_ids;
+        CHECK_EQ(world_command(&world, 0, leg_command(leg)), VC_STATUS_OK);
+        break;
+    case 10:
+        CHECK_EQ(world_command(&world, 0, (struct vc_command){ .type = VC_CMD_ROUTE_REMOVE,
+                                                               .u.id.id = leg }), VC_STATUS_OK);
+        CHECK_EQ(world_command(&world, 0, route_command(leg)), VC_STATUS_OK);
+        break;
+    case 11:
+        settle(0);
+        world_restart(&world);
+        set_table();
+        break;
+    case 12: /* the publisher begins anew, sometimes with numbers that it had */
+        settle(0);
+        world.parties[0].key_id = ++key_ids;
+        CHECK_EQ(world_command(&world, 0, leg_command(0)), VC_STATUS_OK);
+        for (uint32_t i = 0; i < SOURCES; i++)
+            next_index[i] = dice(2) ? dice(60000) : (next_index[i] | 128) % 65536 - dice(100);
+        break;
+    default:
+        settle(dice(600) * WORLD_MS);
+    }
+}
+
+void test_resend_tap(unsigned *good, unsigned *bad)
+{
+    uint64_t plain = 0, rtx = 0;
+
+    memset(seen, 0, sizeof seen);
+    seed = 20;
+    key_ids = 90000;
+    world_init(&world, 1);
+    world_start(&world);
+    for (uint32_t i = 0; i < SOURCES; i++)
+        next_index[i] = 65000;
+    for (uint32_t leg = 0; leg < LEGS; leg++) {
+        pts[leg] = 96;
+        mid_id[leg] = 5;
+    }
+    set_table();
+    for (uint32_t round = 0; round < 12000; round++) {
+        const struct vc_counters *c = world_counters(&world, 0);
+        uint64_t plain_before = c->resent_plain, rtx_before = c->resent_rtx;
+
+        send_some();
+        if (dice(4) == 0)
+            ask_some(1 + dice(LEGS - 1));
+        settle((1 + dice(5)) * WORLD_MS);
+        plain += c->resent_plain - plain_before;
+        rtx += c->resent_rtx - rtx_before;
+        if (dice(40) == 0)
+            disturb();
+    }
+    CHECK(plain > 300);
+    CHECK(rtx > 300);
+    CHECK(repeated >= plain); /* all of them were seen by the tap, and nothing else twice */
+    printf("tap: %lu plain, %lu rtx, %lu repeated: ", plain, rtx, repeated);
+    world_fini(&world);
+    *good += check_passed;
+    *bad += check_failed + check_skipped;
+}
