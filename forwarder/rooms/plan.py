@@ -46,6 +46,7 @@ def plan_leg(participant: Participant, rate_bps: int) -> Leg:
         rx_ext=extensions,
         tx_ext=extensions,
         cname=p.cname,
+        nack=p.peer is not None and p.peer.nack,
     )
 
 

@@ -83,6 +83,7 @@ class Peer:
     extensions: tuple[int, ...]  # a leg's map (table.Ext)
     mids: tuple[tuple[str, str], ...] = ()  # (kind, mid) of each m-line that is live
     follow: str = ""  # the participant that a viewer asked for
+    nack: bool = False  # it repairs video that is asked for again (RFC 4585)
 
 
 class SlotState(Enum):

@@ -276,6 +276,7 @@ def _peer(made: sdp.Negotiation, follow: str) -> Peer:
         extensions=extensions(made.extensions),
         mids=tuple((item.kind.value, item.media.mid) for item in made.accepted),
         follow=follow,
+        nack=made.nack,
     )
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from aiortc import RTCRtpSender
 from node_kit import Site, Up, node_of, until, up
-from webrtc_kit import FRAGMENT, Peer, http, on_loopback, only, publisher, viewer
+from webrtc_kit import FRAGMENT, Peer, http, impatient, on_loopback, only, publisher, viewer
 
 from forwarder.rtp.suites import Suite
 
 pytestmark = pytest.mark.usefixtures("on_loopback")
-__all__ = ["on_loopback"]
+__all__ = ["impatient", "on_loopback"]
 
 
 @pytest.mark.parametrize("suite", list(Suite))
@@ -50,6 +50,7 @@ async def watched(peer: Peer, brightness: int, frames: int = 5) -> None:
     await until(enough, f"pictures of brightness {brightness} (last: {peer.brightness[-3:]})")
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_viewer_that_came_first_sees_one_publisher_after_the_other(
     tmp_path: Path,
 ) -> None:

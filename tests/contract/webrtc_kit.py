@@ -23,6 +23,7 @@ from aiortc import (
     RTCPeerConnection,
     RTCSessionDescription,
     rtcdtlstransport,
+    rtcrtpreceiver,
 )
 from aiortc.mediastreams import AudioStreamTrack
 from node_kit import Site
@@ -39,6 +40,18 @@ PROFILE = {Suite.GCM: b"SRTP_AEAD_AES_128_GCM", Suite.SHA1: b"SRTP_AES128_CM_SHA
 def on_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     """aioice leaves loopback out of its candidates; here it is the only network."""
     monkeypatch.setattr(aioice.ice, "get_host_addresses", lambda **_: ["127.0.0.1"])
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """aiortc waits for a missing packet until 512 others came: 35 s of small pictures.  Browsers
+    go on with the next key frame."""
+    made = rtcrtpreceiver.JitterBuffer
+
+    def small(capacity: int, **options: Any) -> Any:
+        return made(capacity=min(capacity, 32), **options)
+
+    monkeypatch.setattr(rtcrtpreceiver, "JitterBuffer", small)
 
 
 def only(monkeypatch: pytest.MonkeyPatch, suite: Suite) -> None:

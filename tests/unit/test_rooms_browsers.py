@@ -39,7 +39,7 @@ def picture(mid: str = "1", codec: Codec = Codec.VP8, ssrc: int | None = None) -
 
 
 def publish(rooms: Rooms, *tracks: TrackSpec, keyed: bool = True, now: float = 0.0):
-    peer = Peer("RECEIVE", "theirs", EXTENSIONS)
+    peer = Peer("RECEIVE", "theirs", EXTENSIONS, nack=True)
     who = rooms.join_peer(
         "r", name="p", role=Role.ACTIVE, peer=peer, tracks=tracks or (sound(), picture()), now=now
     )
@@ -96,6 +96,7 @@ def test_nothing_is_in_the_table_before_the_keys(rooms: Rooms) -> None:
     leg = world.plane.legs[seen.leg]
     assert (leg.suite, leg.rx_key, leg.tx_salt) == (table.Suite(1), b"r" * 16, b"t" * 14)
     assert leg.rx_ext == leg.tx_ext == EXTENSIONS
+    assert (leg.nack, world.plane.legs[source.leg].nack) == (False, True)
     routes = {r.mid: r for r in world.plane.routes.values()}
     assert {mid: r.pt for mid, r in routes.items()} == {"0": 111, "1": 100}
     assert routes["1"].gated

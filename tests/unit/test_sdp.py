@@ -67,7 +67,8 @@ def test_chromium_publishes_vp8_and_opus_without_resends() -> None:
         assert (section["setup"], section["direction"]) == ("passive", "recvonly")
         assert section["rtcpMux"]
     fed = [(f["type"], f.get("subtype")) for f in answer["media"][1]["rtcpFb"]]
-    assert fed == [("nack", "pli"), ("ccm", "fir")]
+    assert fed == [("nack", None), ("nack", "pli"), ("ccm", "fir")]
+    assert made.nack
     for absent in ("rtx", "goog-remb", "transport-cc", "abs-send-time", "simulcast", "red/"):
         assert absent not in text
 
@@ -121,6 +122,8 @@ def test_safari_views_with_payload_types_of_its_own() -> None:
     answer = sdp_transform.parse(render(made, LOCAL))
     video = answer["media"][1]
     assert (video["direction"], video["payloads"]) == ("sendonly", "100 98")
+    assert not made.nack  # nobody would answer the viewer's
+    assert not [f for f in video["rtcpFb"] if f["type"] == "nack" and f.get("subtype") != "pli"]
     assert {(s["id"], s["attribute"]) for s in video["ssrcs"]} == {(1002, "cname"), (1002, "msid")}
 
 

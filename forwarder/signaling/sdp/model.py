@@ -123,6 +123,13 @@ class Negotiation:
     """The client's."""
     fingerprint: Fingerprint
 
+    @property
+    def nack(self) -> bool:
+        """The node may ask for video again."""
+        return self.way is Way.RECEIVE and any(
+            "nack" in a.formats[0][1].feedback for a in self.accepted if a.kind is Kind.VIDEO
+        )
+
     def section(self, index: int) -> Accepted | None:
         return next((a for a in self.accepted if a.media.index == index), None)
 

@@ -19,8 +19,11 @@ from forwarder.signaling.sdp.model import (
     Way,
 )
 
-FEEDBACK = ("nack pli", "ccm fir")
-"""What the worker answers; each is taken where it was offered."""
+FEEDBACK = {
+    Way.RECEIVE: ("nack", "nack pli", "ccm fir"),
+    Way.SEND: ("nack pli", "ccm fir"),
+}
+"""What the worker sends, and what it answers; each is taken where it was offered."""
 PRIORITY_STEP = 256
 HOST_PRIORITY = 126 << 24 | 255  # RFC 8445 section 5.1.2.1, component 1
 NAMES = {Codec.OPUS: "opus"}
@@ -97,7 +100,7 @@ def _section(negotiation: Negotiation, media: Media, local: Local) -> dict[str, 
             for uri, kind in EXTENSION_URIS.items()
             if any(offered == uri for _, offered in media.extensions)
         ],
-        **_formats(accepted),
+        **_formats(accepted, negotiation.way),
     }
     if accepted is negotiation.accepted[0]:
         section["candidates"] = candidate_items(local.candidates)
@@ -112,7 +115,7 @@ def _section(negotiation: Negotiation, media: Media, local: Local) -> dict[str, 
     return section
 
 
-def _formats(accepted: Accepted) -> dict[str, Any]:
+def _formats(accepted: Accepted, way: Way) -> dict[str, Any]:
     rtp, fmtp, feedback = [], [], []
     for codec, item in accepted.formats:
         entry: dict[str, Any] = {"payload": item.pt, "rate": item.clock_hz}
@@ -122,17 +125,18 @@ def _formats(accepted: Accepted) -> dict[str, Any]:
         rtp.append(entry)
         if item.config:
             fmtp.append({"payload": item.pt, "config": item.config})
-        feedback += _feedback(item)
+        feedback += _feedback(item, way)
     section: dict[str, Any] = {"rtp": rtp, "fmtp": fmtp}
     if feedback:
         section["rtcpFb"] = feedback
     return section
 
 
-def _feedback(item: Format) -> list[dict[str, Any]]:
+def _feedback(item: Format, way: Way) -> list[dict[str, Any]]:
     found = []
-    for wanted in FEEDBACK:
+    for wanted in FEEDBACK[way]:
         if wanted in item.feedback:
             kind, _, subtype = wanted.partition(" ")
-            found.append({"payload": item.pt, "type": kind, "subtype": subtype})
+            entry = {"payload": item.pt, "type": kind}
+            found.append(entry | {"subtype": subtype} if subtype else entry)
     return found
