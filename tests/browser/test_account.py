@@ -13,7 +13,7 @@ import pytest
 from forwarder.demo.browser import capture
 from forwarder.demo.browser.options import BrowserOptions
 from forwarder.demo.browser.result import Evidence, Seen, conclude, frames_lost, slow
-from forwarder.demo.browser.run import unread
+from forwarder.demo.browser.run import idle_share, unread
 from forwarder.demo.namespaces import Host
 
 
@@ -22,7 +22,7 @@ def rtp(**more: Any) -> list[dict[str, Any]]:
 
 
 def connection(streams: list[dict[str, Any]]) -> dict[str, Any]:
-    transport = {"srtpCipher": "AEAD_AES_128_GCM"}
+    transport = {"srtpCipher": "SRTP_AEAD_AES_128_GCM"}
     return {"state": "connected", "transport": transport, "rtp": streams}
 
 
@@ -35,6 +35,7 @@ def browser(me: int, other: int) -> Seen:
         "encoded": frames,
         "painted": 101,
         "due": 101,
+        "pause_ms": 90.0,
         "views": [
             {
                 "from": other,
@@ -139,10 +140,20 @@ def test_lost_frames_are_counted_between_the_first_and_the_last_decoded() -> Non
 
 def test_a_machine_too_slow_is_told() -> None:
     seen = browser(1, 2)
-    assert slow([seen]) == []
-    seen.snapshot["painted"] = 50
+    assert slow([seen], 15, 0.2) == []
+    seen.snapshot.update(painted=50, pause_ms=230.0)
     seen.snapshot["publish"]["rtp"][0]["qualityLimitationDurations"] = {"cpu": 1.5}
-    assert len(slow([seen])) == 2
+    assert len(slow([seen], 15, 0.01)) == 4
+
+
+def test_the_share_of_idle_time() -> None:
+    def stat(*ticks: int) -> str:
+        return f"cpu  {' '.join(str(n) for n in ticks)} 0 0\ncpu0 9 9 9 9 9 9 9 9 0 0\n"
+
+    # user nice system idle iowait irq softirq steal
+    began = stat(1, 2, 3, 4, 5, 6, 7, 8)
+    assert idle_share(began, stat(5, 2, 5, 5, 6, 6, 7, 8)) == 0.25
+    assert idle_share(began, began) == 1.0
 
 
 def test_captures_are_merged_in_order_of_time(tmp_path: Path) -> None:

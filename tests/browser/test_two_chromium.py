@@ -86,7 +86,7 @@ def check(report: dict[str, Any], *, path: str, participants: int, codec: str = 
     assert report["participants"] == participants == len(report["browsers"])
     for browser in report["browsers"]:
         assert set(browser) == {"id", "name", "version", "srtp_cipher"}
-        assert (browser["name"], browser["srtp_cipher"]) == ("chromium", "AEAD_AES_128_GCM")
+        assert (browser["name"], browser["srtp_cipher"]) == ("chromium", "SRTP_AEAD_AES_128_GCM")
     ids = {browser["id"] for browser in report["browsers"]}
     pairs = {(pair["from"], pair["to"]) for pair in report["pairs"]}
     assert pairs == {(a, b) for a in ids for b in ids if a != b}

@@ -92,7 +92,7 @@ class Reader {
 // Paints at a steady rate and remembers when each frame was painted.
 class Painter {
   constructor({ id, name, width, height, fps }) {
-    Object.assign(this, { id, name, width, height, fps, number: 0 });
+    Object.assign(this, { id, name, width, height, fps, number: 0, mediaAt: 0 });
     this.paintedMs = []; // by number, performance.now()
     this.canvas = document.createElement("canvas");
     this.canvas.width = width;
@@ -127,11 +127,14 @@ class Painter {
     paintCode(g, width, height, encodeCode(id, number, clockMs()));
   }
 
-  // Frames painted, and those that a timer that is never late would have painted.
+  // Frames painted, those that a timer that is never late would have painted, and the longest
+  // pause between two since the media began.
   progress() {
-    const until = this.endedMs ?? performance.now();
+    const until = this.endedMs ?? performance.now(), times = this.paintedMs;
     const due = Math.floor((until - this.beganMs) * this.fps / 1000);
-    return { painted: this.number - this.beganAt, due };
+    let pause = 0;
+    for (let i = this.mediaAt + 1; i < times.length; i++) pause = Math.max(pause, times[i] - times[i - 1]);
+    return { painted: this.number - this.beganAt, due, pause_ms: pause };
   }
 
   stop() {
@@ -228,6 +231,7 @@ class View {
       return;
     }
     this.wrong++;
+    this.wrongPicture ??= this.reader.canvas.toDataURL();
     if (this.wrongSeen.length < WRONG_KEPT) this.wrongSeen.push({ code, age, at: this.callbacks });
   }
 
@@ -315,19 +319,22 @@ class Lab {
     return { audio: this.tone.context.state };
   }
 
-  // Puts the codec first in the offer; every codec of the browser stays in it.
-  prefer(transceiver, codec) {
-    const all = RTCRtpSender.getCapabilities("video").codecs;
-    const wanted = (c) => c.mimeType.toLowerCase() === `video/${codec}`;
-    if (!all.some(wanted)) throw new Error(`this browser cannot send ${codec}`);
-    transceiver.setCodecPreferences([...all.filter(wanted), ...all.filter((c) => !wanted(c))]);
+  // Offers this codec alone, with its repair: the node answers by the room's order, not by ours.
+  offerOnly(transceiver, codec) {
+    const names = [`video/${codec}`, "video/rtx", "video/red", "video/ulpfec"];
+    const kept = RTCRtpSender.getCapabilities("video").codecs
+      .filter((c) => names.includes(c.mimeType.toLowerCase()));
+    if (!kept.some((c) => c.mimeType.toLowerCase() === names[0])) {
+      throw new Error(`this browser cannot send ${codec}`);
+    }
+    transceiver.setCodecPreferences(kept);
   }
 
   addMedia(pc, codec) {
     const stream = new MediaStream([this.tone.track, this.painter.track]);
     pc.addTransceiver(this.tone.track, { direction: "sendonly", streams: [stream] });
     const video = pc.addTransceiver(this.painter.track, { direction: "sendonly", streams: [stream] });
-    if (codec) this.prefer(video, codec);
+    this.offerOnly(video, codec);
     this.encoded = new EncodedTap(video.sender, this.painter);
   }
 
@@ -352,7 +359,9 @@ class Lab {
   async publish({ url, token, codec, timeoutMs }) {
     const pc = this.publishing = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
     this.addMedia(pc, codec);
-    return this.join(pc, url, token, timeoutMs);
+    const joined = await this.join(pc, url, token, timeoutMs);
+    this.painter.mediaAt = this.painter.number;
+    return joined;
   }
 
   async view({ from, url, token, timeoutMs }) {
@@ -397,7 +406,8 @@ class Lab {
     const views = [];
     for (const [from, { view, pc }] of this.views) {
       views.push({
-        from, wrong: view.wrong, wrong_seen: view.wrongSeen, rendered: [...view.rendered],
+        from, wrong: view.wrong, wrong_seen: view.wrongSeen,
+        wrong_picture: view.wrongPicture ?? null, rendered: [...view.rendered],
         decoded: [...new Set([...view.rendered, ...view.decoded])], statistics: await statistics(pc),
       });
     }

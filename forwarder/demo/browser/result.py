@@ -16,6 +16,8 @@ from forwarder.demo.browser.options import BrowserOptions
 from forwarder.demo.result import Outcome
 
 SLOW_SHARE = 0.8  # a page that painted less than this of what was due is on too slow a machine
+PAUSE_MS = 150  # a viewer counts a freeze from so much over the interval on
+IDLE_SHARE = 0.05  # of the processors' time; with less, nobody gets his in time
 CODES_SHARE = 0.5  # of the frames encoded while somebody watched, so many must have been read
 EXPLAINED = ("stun", "dtls", "quic")  # classes of datagrams that belong to the supervisor
 
@@ -78,16 +80,20 @@ def conclude(evidence: Evidence) -> Outcome:
     return Outcome(report, imbalances + _faults(evidence, report))
 
 
-def slow(browsers: list[Seen]) -> list[str]:
+def slow(browsers: list[Seen], fps: int, idle_share: float) -> list[str]:
     """Why the machine was too slow for the call; empty when it was not."""
     why = []
+    if idle_share < IDLE_SHARE:
+        why.append(f"the processors were idle for {idle_share:.1%} of the call")
     for browser in browsers:
-        snapshot = browser.snapshot
+        snapshot, name = browser.snapshot, f"browser {browser.id}"
         if snapshot["painted"] < SLOW_SHARE * snapshot["due"]:
-            why.append(f"{browser.name} painted {snapshot['painted']} of {snapshot['due']} frames")
+            why.append(f"{name} painted {snapshot['painted']} of {snapshot['due']} frames")
+        if snapshot["pause_ms"] > 1000 / fps + PAUSE_MS:
+            why.append(f"{name} did not paint for {snapshot['pause_ms']:.0f} ms")
         for rtp in snapshot["publish"]["rtp"]:
             if rtp.get("qualityLimitationDurations", {}).get("cpu", 0) > 0:
-                why.append(f"the encoder of {browser.name} was limited by the processor")
+                why.append(f"the encoder of {name} was limited by the processor")
     return why
 
 

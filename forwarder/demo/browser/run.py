@@ -8,6 +8,7 @@ Everything that is started or made is registered for its removal before the next
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import shutil
 import sys
@@ -136,7 +137,9 @@ class BrowserLab:
         await self._publish(node)
         await self._view(node)
         self._say("media flows")
+        began = cpu_times()
         await self._media()
+        idle = idle_share(began, cpu_times())
         screenshots = await self._screenshots()
         await self._hush()
         seen = [await self._seen(actor) for actor in self._actors]
@@ -160,7 +163,7 @@ class BrowserLab:
             [status for statuses in left for status in statuses],
             screenshots,
         )
-        return conclude(evidence), slow(seen)
+        return conclude(evidence), slow(seen, options.fps, idle)
 
     # ---- scenes -----------------------------------------------------------------------------
 
@@ -265,6 +268,11 @@ class BrowserLab:
 
     async def _seen(self, actor: _Actor) -> Seen:
         snapshot = await actor.browser.call("snapshot")
+        for view in snapshot["views"]:
+            if picture := view.pop("wrong_picture"):
+                path = self._options.out / f"wrong-{view['from']}-to-{actor.id}.png"
+                path.write_bytes(base64.b64decode(picture.partition(",")[2]))
+                self._say(f"a picture without the right code: {path}")
         return Seen(actor.id, "chromium", actor.browser.version, snapshot, actor.join_ms)
 
     async def _quiet(self, node: Node) -> tuple[dict[str, Any], int]:
@@ -313,6 +321,19 @@ def unread(host: Host, port: int) -> int:
         if words[0] != "sl" and int(words[1].rpartition(":")[2], 16) == port:
             total += int(words[4].partition(":")[2], 16)
     return total
+
+
+def cpu_times() -> str:
+    return Path("/proc/stat").read_text()
+
+
+def idle_share(before: str, after: str) -> float:
+    """Of the processors' time between two readings of /proc/stat, 0 to 1 (proc(5))."""
+    now, then = (
+        [int(word) for word in text.split("\n", 1)[0].split()[1:9]] for text in (after, before)
+    )
+    spent = [one - other for one, other in zip(now, then, strict=True)]
+    return (spent[3] + spent[4]) / sum(spent) if sum(spent) > 0 else 1.0
 
 
 async def _all(*things: Any) -> list[Any]:
