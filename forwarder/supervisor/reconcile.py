@@ -216,6 +216,10 @@ class Reconciler:
         # A dump does not tell which routes are paused: say it again.
         commands += [RouteFilter(r.id, paused=True) for r in told.routes.values() if r.paused]
         await self._apply_all(commands)
+        # A dump does not tell who holds an address: one that moved may have come before it was
+        # let go of, and was refused.
+        if missed := diff(self._told, want):
+            await self._apply_all(missed)
         self._observed()
         self._headers = True  # what an earlier supervisor sent is not known
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from rooms_kit import audio, join, make_rooms, tuple5, video
@@ -152,3 +153,12 @@ class World:
 
     def commands(self, kind: type) -> list:
         return [command for command in self.client.log if isinstance(command, kind)]
+
+
+@asynccontextmanager
+async def open_world(run_dir: Path) -> AsyncIterator[World]:
+    """With a data plane; nothing has been told yet."""
+    made = World(run_dir)
+    await made.open()
+    yield made
+    await made.close()

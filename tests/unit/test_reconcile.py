@@ -10,17 +10,16 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from reconcile_kit import PATIENCE_S, World
+from reconcile_kit import PATIENCE_S, World, open_world
 from rooms_kit import tuple5
 
 from forwarder.dataplane.steering_abi import FiveTuple, Flow
 from forwarder.errors import DataPlaneLost
-from forwarder.net.mirror import Unresolved
 from forwarder.rooms.plan import plan
 from forwarder.supervisor import reconcile
+from forwarder.supervisor.legpaths import five_tuple
 from forwarder.table import (
     Command,
-    HeaderTemplate,
     KeyframeRequest,
     Leg,
     LegHeader,
@@ -41,10 +40,8 @@ from forwarder.table import (
 @pytest_asyncio.fixture
 async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     monkeypatch.setattr(reconcile, "RETRY_S", 0.0)
-    made = World(tmp_path)
-    await made.open()
-    yield made
-    await made.close()
+    async with open_world(tmp_path) as made:
+        yield made
 
 
 async def test_settle_returns_when_the_table_is_in_force(world: World) -> None:
@@ -222,6 +219,18 @@ async def test_an_adopted_data_plane_is_compared(world: World) -> None:
     assert world.reconciler.counters["refused"] == 0
 
 
+async def test_an_address_moved_while_nobody_looked(world: World) -> None:
+    first, second = world.call()
+    held = plan(world.rooms).legs
+    world.plane.table.legs.update(held)
+    for leg in held.values():
+        world.flows.table[five_tuple(leg.tuples[0])] = Flow(leg.id, 0)
+    world.rooms.set_tuples(first.id, [tuple5(5002)], 0)  # the second one's
+    await world.begin(adopted=True)
+    world.equal()
+    assert world.plane.table.legs[second.leg].tuples == ()
+
+
 def stray_leg(number: int) -> Leg:
     return Leg(number, 0, 1, Suite.AEAD_AES_128_GCM, b"k" * 16, b"s" * 12, b"k" * 16, b"s" * 12)
 
@@ -294,98 +303,6 @@ async def test_the_loop_outlives_an_error_that_nobody_foresaw(
     world.equal()
     assert world.reconciler.counters["failed_rounds"] == 1
     assert "a bug" in caplog.text
-
-
-async def test_flows_open_after_their_leg_and_close_before_it_goes(world: World) -> None:
-    await world.begin()
-    person = world.join(5001)
-    await world.settle()
-    log = world.client.log
-    told = next(i for i, c in enumerate(log) if isinstance(c, LegSet))
-    assert told < log.index(("open", person.leg))  # type: ignore[arg-type]
-    log.clear()
-    world.rooms.leave(person.id, "bye", 1.0)
-    await world.settle()
-    gone = next(i for i, c in enumerate(log) if isinstance(c, LegRemove))
-    assert log.index(("close", person.leg)) < gone  # type: ignore[arg-type]
-
-
-async def test_a_moved_address_moves_the_flow(world: World) -> None:
-    await world.begin()
-    person = world.join(5001)
-    await world.settle()
-    world.client.log.clear()
-    world.rooms.set_tuples(person.id, [tuple5(5001), tuple5(5009)], 1)
-    await world.settle()
-    world.equal()
-    assert ("close", person.leg) not in world.client.log, "the old address is still valid"
-    world.rooms.set_tuples(person.id, [tuple5(5009)], 0)
-    await world.settle()
-    world.equal()
-    assert world.in_force == [person.leg], "told once, when its first address was in force"
-
-
-async def test_an_address_that_now_is_somebody_elses(world: World) -> None:
-    """A client that joined anew from the same socket."""
-    await world.begin()
-    old, new = world.join(5001), world.join(5002)
-    await world.settle()
-    world.rooms.set_tuples(new.id, [tuple5(5001)], 0)
-    await world.settle()
-    world.equal()
-    assert {flow.leg for flow in world.flows.table.values()} == {new.leg}
-    assert world.plane.table.legs[old.leg].tuples == ()
-
-
-async def test_a_full_flow_table_is_no_flow_but_no_fault(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
-    await world.begin()
-    world.flows.full = True
-    with caplog.at_level(logging.ERROR):
-        world.join(5001)
-        await world.settle()
-    assert "cannot be opened" in caplog.text and world.flows.table == {}
-    world.flows.full = False
-    world.reconciler.overflowed()
-    await world.settle()
-    world.equal()
-
-
-async def test_headers_are_sent_when_their_bytes_change(world: World) -> None:
-    await world.begin()
-    person = world.join(5001)
-    await world.settle()
-    assert [c.template.header for c in world.commands(LegHeader)] == [b"header-1"]
-    world.header = HeaderTemplate(3, 0, 14, b"header-1", 2)  # another generation, same bytes
-    world.reconciler.routes_changed()
-    await world.settle()
-    assert len(world.commands(LegHeader)) == 1
-    world.header = HeaderTemplate(3, 0, 14, b"header-2", 3)
-    world.reconciler.routes_changed()
-    await world.settle()
-    assert [c.template.header for c in world.commands(LegHeader)] == [b"header-1", b"header-2"]
-    world.header = HeaderTemplate(4, 1, 14, b"header-2", 4)  # another interface
-    world.reconciler.routes_changed()
-    await world.settle()
-    assert len(world.commands(LegHeader)) == 3
-    world.header = Unresolved("192.0.2.7 does not answer yet")
-    world.reconciler.routes_changed()
-    await world.settle()
-    last = world.commands(LegHeader)[-1].template
-    assert last.interface is None and last.header == b""
-    assert world.paths.unresolved == {person.leg: "192.0.2.7 does not answer yet"}
-    world.rooms.leave(person.id, "bye", 1.0)
-    await world.settle()
-    assert world.paths.unresolved == {}
-
-
-async def test_a_leg_without_an_address_has_no_header(world: World) -> None:
-    await world.begin()
-    world.join()
-    await world.settle()
-    assert world.commands(LegHeader) == []
-    assert world.in_force == []
 
 
 async def test_requests_outside_the_table_may_be_lost(world: World) -> None:
