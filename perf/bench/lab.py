@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -53,7 +54,7 @@ def entered(netns: str) -> Iterator[None]:
         os.close(there)
 
 
-def run(*command: str | int, check: bool = True) -> str:
+def run(*command: str | int | Path, check: bool = True) -> str:
     """A short command; PerfError with its words when it fails."""
     words = [str(word) for word in command]
     done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
@@ -67,6 +68,21 @@ def need(path: Path) -> Path:
     if not path.exists():
         raise PerfError(f"{path.name} is missing: run `make perf-deps`")
     return path
+
+
+def sweep() -> None:
+    """Removes what a killed run left behind: names carry the id of a process that is gone."""
+    places = [Path("/run/netns"), Path("/dev/shm"), Path("/run")]
+    for path in [found for place in places if place.exists() for found in place.glob("perf-*")]:
+        number = re.match(r"perf-(\d+)", path.name)
+        if number is None or Path(f"/proc/{number[1]}").exists():
+            continue
+        if path.parent.name == "netns":
+            run("ip", "netns", "del", path.name, check=False)
+            continue
+        for mount in (path, path / "node/run/bpf"):
+            run("umount", mount, check=False)
+        shutil.rmtree(path, ignore_errors=True)
 
 
 class Lab:
@@ -83,6 +99,7 @@ class Lab:
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
+        sweep()
         self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
         self._stack.callback(self._topo, "down")
         try:
