@@ -212,6 +212,7 @@ enum vc_status vc_command_leg_remove(struct vc_worker *w, uint32_t id)
             return VC_STATUS_IN_USE;
         vc_wheel_cancel(&w->departures, id);
         vc_pacer_cancel(&w->reports, id);
+        vc_pacer_cancel(&w->feedbacks, id);
         vc_crypto_key_wipe(&leg->rx);
         vc_crypto_key_wipe(&leg->tx);
         leg->live = leg->sendable = 0;

@@ -15,6 +15,7 @@
 #include "base.h"
 #include "crypto.h"
 #include "resend.h"
+#include "twcc.h"
 #include "vcfwd/abi.h"
 
 struct vc_leg_peer {
@@ -51,6 +52,7 @@ struct vc_leg {
     uint8_t rx_ext[VC_EXT_COUNT], tx_ext[VC_EXT_COUNT];
     uint8_t cname[VC_LABEL_SZ];
     struct vc_resend_queue resends;
+    struct vc_twcc twcc;
 };
 
 _Static_assert(sizeof(struct vc_leg) + 2 * sizeof(struct vc_leg_peer) <= 6144,

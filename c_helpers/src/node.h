@@ -108,7 +108,7 @@ struct vc_worker {
     struct vc_watch *watches;  /* by source */
     struct vc_wheel departures;        /* legs */
     struct vc_pacer reports, requests; /* legs, sources */
-    struct vc_pacer nacks;             /* sources */
+    struct vc_pacer nacks, feedbacks;  /* sources, legs */
     uint32_t woken; /* legs that began to send in this duty cycle */
     struct vc_dump dump;
     uint32_t wake, events_pushed;

@@ -148,6 +148,7 @@ static void accept_packet(struct vc_worker *w, struct vc_leg *leg, struct vc_sou
                            head->sz - head->rtp.header_sz - (uint32_t)padding))
         head->flags |= VC_SLOT_KEY;
     vc_history_commit(&source->history, at, head);
+    vc_twcc_note(w, leg, source->ssrc, slot->data, &head->rtp);
     vc_nack_arrived(w, leg, source, head->index);
     vc_source_count(source, head, at);
     __atomic_store_n(&source->position, at + 1, __ATOMIC_RELEASE);

@@ -40,7 +40,8 @@ static int new_tables(struct vc_worker *w)
         vc_wheel_init(&w->departures, setup->legs_max) ||
         vc_pacer_init(&w->reports, setup->legs_max) ||
         vc_pacer_init(&w->requests, setup->sources_max) ||
-        vc_pacer_init(&w->nacks, setup->sources_max))
+        vc_pacer_init(&w->nacks, setup->sources_max) ||
+        vc_pacer_init(&w->feedbacks, setup->legs_max))
         return -1;
     for (uint32_t i = 0; i < setup->legs_max; i++)
         w->peers[i].owner = VC_NONE;
@@ -90,6 +91,7 @@ void vc_worker_delete(struct vc_worker *w)
     vc_pacer_fini(&w->reports);
     vc_pacer_fini(&w->requests);
     vc_pacer_fini(&w->nacks);
+    vc_pacer_fini(&w->feedbacks);
     free(w);
 }
 
@@ -150,6 +152,7 @@ uint32_t vc_worker_do_work(struct vc_worker *w, uint64_t now_ns)
     work += vc_depart(w);
     work += vc_report_timers(w);
     work += vc_nack_timers(w);
+    work += vc_twcc_timers(w);
     vc_flush(w);
     vc_mesh_wake(w);
     vc_event_ring(w);
@@ -164,6 +167,7 @@ uint64_t vc_worker_next_due_ns(const struct vc_worker *w, uint64_t now_ns)
     uint64_t due_ns = now_ns + SLEEP_MAX_NS;
     const uint64_t dues[] = { vc_wheel_next_due(&w->departures), vc_pacer_next_due(&w->reports),
                               vc_pacer_next_due(&w->requests), vc_pacer_next_due(&w->nacks),
+                              vc_pacer_next_due(&w->feedbacks),
                               w->dump.active ? now_ns : UINT64_MAX };
 
     for (unsigned i = 0; i < sizeof dues / sizeof *dues; i++)
