@@ -69,7 +69,7 @@ static int decode(const uint8_t *p, uint32_t sz)
 static void test_bytes(void)
 {
     static const uint8_t expected[] = {
-        0x8f, 205, 0, 6, 0, 0, 0, 1, 0, 0, 0, 2, 0xff, 0xfe, 0, 5, 0, 0, 3, 0, /* 192 ms */
+        0x8f, 205, 0, 6, 0, 0, 0, 1, 0, 0, 0, 2, 0xff, 0xfe, 0, 4, 0, 0, 3, 0, /* 192 ms */
         0xd8, 0x40, /* two bits each: small, large, lost, small */
         4, 0x02, 0x58, 0, 0, 0,
     };
