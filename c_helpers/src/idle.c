@@ -65,9 +65,12 @@ struct vc_rest vc_idle_rest(struct vc_idle *idle, uint64_t now_ns, uint32_t work
     return sleep_to(due_ns - idle->margin_ns);
 }
 
-/* Nine steps up for a late one, one down for one in time: rests where one of ten is late. */
+/* Nine steps up for a late one, one down for one in time: rests where one of ten is late.  What
+   is later than any margin is another thread's doing, not the timer's, and says nothing. */
 void vc_idle_woke(struct vc_idle *idle, uint64_t until_ns, uint64_t now_ns)
 {
+    if (now_ns > until_ns + VC_MARGIN_MAX_NS)
+        return;
     if (now_ns > until_ns + idle->margin_ns)
         idle->margin_ns += 9 * MARGIN_STEP_NS;
     else

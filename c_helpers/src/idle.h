@@ -3,12 +3,13 @@
 
    With work it goes on.  Without work it spins for idle_spin_ns, in case more comes, but only
    where that paid off lately (one time in 16 it tries again); then it sleeps until the next due
-   time less a margin and spins the rest, because a timer comes later than asked.  The margin follows
-   the timer: nine of ten wake-ups come within it (20 to 200 us).
+   time less a margin and spins the rest, because a timer comes later than asked.  The margin
+   follows the timer: nine of ten wake-ups come within it (20 to 200 us; what is later than that
+   is another thread's doing and does not count).
 
    Of the time without work at least half is blocked: each nanosecond spun is taken from a purse
-   that nanoseconds asleep fill; with an empty purse it sleeps to the due time itself.  busy_poll never
-   sleeps: for cores of its own.
+   that nanoseconds asleep fill; with an empty purse it sleeps to the due time itself.  busy_poll
+   never sleeps: for cores of its own.
 
    Under a real-time class a worker that never slept would be throttled, 50 ms at once each
    second.  So it yields 6 % of its time in pieces below a millisecond, work or not (busy_poll or

@@ -54,7 +54,10 @@ def row(before: Snapshot, after: Snapshot, cpu_s: float, span_s: float) -> dict[
         "kicks_s": round(rate("tx_kicks")),
         "copies_s": round(rate("transmitted")),
         "core_share": round(cpu_s / span_s, 4),
-        **{f"{how}_share": round(rate(f"{how}_ns") / 1e9, 4) for how in ("worked", "spun", "blocked")},
+        **{
+            f"{how}_share": round(rate(f"{how}_ns") / 1e9, 4)
+            for how in ("worked", "spun", "blocked")
+        },
         "lateness_us": {name: quantile_us(late, share) for name, share in QUANTILES.items()},
     }
 
