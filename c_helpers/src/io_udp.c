@@ -2,12 +2,10 @@
 #include "io_udp.h"
 
 #include "base.h"
+#include "udp_address.h"
 
 #include <errno.h>
 #include <linux/net_tstamp.h>
-#include <netinet/in.h>
-#include <stdbool.h>
-#include <sys/socket.h>
 #include <time.h>
 
 #ifndef SOL_UDP
@@ -27,14 +25,6 @@ enum {
     RUN_BYTES = 65000,
 };
 
-static const uint8_t mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
-
-union address {
-    struct sockaddr sa;
-    struct sockaddr_in v4;
-    struct sockaddr_in6 v6;
-};
-
 union control { /* traffic class, departure time and segment size */
     char bytes[CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(uint64_t)) +
                CMSG_SPACE(sizeof(uint16_t))];
@@ -43,7 +33,7 @@ union control { /* traffic class, departure time and segment size */
 
 struct tx_slot {
     _Alignas(64) uint8_t payload[VC_TX_ROOM];
-    union address to;
+    union vc_address to;
     uint64_t depart_ns;
     uint32_t sz;
     uint8_t local, dscp;
@@ -68,7 +58,7 @@ struct udp_io {
 
     struct mmsghdr rx_msgs[VC_IO_BURST];
     struct iovec rx_iov[VC_IO_BURST];
-    union address rx_from[VC_IO_BURST];
+    union vc_address rx_from[VC_IO_BURST];
     _Alignas(64) uint8_t rx_data[VC_IO_BURST][RX_SZ];
     struct tx_slot slots[TX_SLOTS];
 };
@@ -79,19 +69,6 @@ static struct udp_io *udp_of(struct vc_io *io)
 }
 
 /* ---- receive ----------------------------------------------------------------------------- */
-
-static bool read_remote(struct vc_tuple *tuple, const union address *from)
-{
-    if (from->sa.sa_family == AF_INET) {
-        memcpy(tuple->remote_ip, mapped, sizeof mapped);
-        memcpy(tuple->remote_ip + 12, &from->v4.sin_addr, 4);
-        tuple->remote_port_be = from->v4.sin_port;
-        return true;
-    }
-    memcpy(tuple->remote_ip, &from->v6.sin6_addr, 16);
-    tuple->remote_port_be = from->v6.sin6_port;
-    return from->sa.sa_family == AF_INET6;
-}
 
 /* Reads one socket into the message slots from `at` on; returns how many datagrams came out at
    pkts. */
@@ -112,7 +89,7 @@ static uint32_t rx_socket(struct udp_io *udp, uint32_t local, struct vc_io_rx *p
 
         pkt->tuple = udp->locals[local];
         if (msg->msg_hdr.msg_flags & MSG_TRUNC ||
-            !read_remote(&pkt->tuple, msg->msg_hdr.msg_name)) {
+            !vc_address_read(&pkt->tuple, msg->msg_hdr.msg_name)) {
             udp->io.counts.malformed++;
             continue;
         }
@@ -154,20 +131,6 @@ static void udp_rx_done(struct vc_io *io)
 
 /* ---- transmit ---------------------------------------------------------------------------- */
 
-static void set_address(union address *to, const struct vc_tuple *tuple, sa_family_t family)
-{
-    memset(to, 0, sizeof *to);
-    if (family == AF_INET) {
-        to->v4.sin_family = AF_INET;
-        to->v4.sin_port = tuple->remote_port_be;
-        memcpy(&to->v4.sin_addr, tuple->remote_ip + 12, 4);
-        return;
-    }
-    to->v6.sin6_family = AF_INET6;
-    to->v6.sin6_port = tuple->remote_port_be;
-    memcpy(&to->v6.sin6_addr, tuple->remote_ip, 16);
-}
-
 static int udp_tx_reserve(struct vc_io *io, const struct vc_io_dst *dst, struct vc_io_tx *tx)
 {
     struct udp_io *udp = udp_of(io);
@@ -176,11 +139,11 @@ static int udp_tx_reserve(struct vc_io *io, const struct vc_io_dst *dst, struct 
     if (dst->local >= udp->fd_cnt || udp->fds[dst->local] < 0 || !udp->free_cnt)
         return -1;
     if (udp->families[dst->local] == AF_INET &&
-        memcmp(dst->tuple->remote_ip, mapped, sizeof mapped))
+        memcmp(dst->tuple->remote_ip, vc_mapped, sizeof vc_mapped))
         return -1; /* an IPv6 peer cannot be reached from here */
     tx->cookie = udp->free[--udp->free_cnt];
     slot = &udp->slots[tx->cookie];
-    set_address(&slot->to, dst->tuple, udp->families[dst->local]);
+    vc_address_set(&slot->to, dst->tuple, udp->families[dst->local]);
     slot->local = (uint8_t)dst->local;
     slot->dscp = dst->dscp;
     slot->depart_ns = udp->io.ahead_ns ? dst->depart_ns : 0;
@@ -206,11 +169,6 @@ static void udp_tx_cancel(struct vc_io *io, const struct vc_io_tx *tx)
     udp->free[udp->free_cnt++] = (uint16_t)tx->cookie;
 }
 
-static bool to_ipv4(const union address *to)
-{
-    return to->sa.sa_family == AF_INET || !memcmp(&to->v6.sin6_addr, mapped, sizeof mapped);
-}
-
 /* Appends to the control data of a message, whose buffer has a place for it. */
 static void add_control(struct msghdr *msg, int level, int type, const void *data, size_t sz)
 {
@@ -229,7 +187,7 @@ static void set_message(struct udp_io *udp, uint32_t at, struct tx_slot *slot, u
                         uint32_t n)
 {
     struct msghdr *msg = &udp->tx_msgs[at].msg_hdr;
-    bool v4 = to_ipv4(&slot->to);
+    bool v4 = vc_address_is_v4(&slot->to);
     int tos = slot->dscp << 2;
 
     *msg = (struct msghdr){
@@ -428,7 +386,7 @@ static bool hold_until_time(int fd)
 
 static int add_socket(struct udp_io *udp, uint32_t i, int fd)
 {
-    union address address;
+    union vc_address address;
     socklen_t sz = sizeof address;
     int off = 0;
 
