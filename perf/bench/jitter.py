@@ -4,8 +4,8 @@
     (ii)  pacing: vcfwd paced on AF_XDP as shipped against sockets, unpaced: departure spacing
     (iii) why: paced and unpaced through a shallow bottleneck (bottleneck.py)
 
-Workers run as shipped, in the usual scheduling class; the neighbour's condition is measured once
-more with every relay under SCHED_FIFO (`neighbour_fifo`): there the scheduler's choice decides.
+Everything is measured in two scheduling classes, the same for every relay: SCHED_OTHER and SCHED_FIFO.
+The fields are those of the class that is shipped (configs/default.toml); the other's are beside.
 
 Beside: sockets with GSO, sockets paced by the same timer, and (full run) bare sockets.  Every row
 has the same stream, core, buffers and scheduling class; rounds go A B A B.  A receiver's PDV is
@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from forwarder.config import defaults
 from forwarder.dataplane.lateness import quantile_us
 from forwarder.dataplane.setup import Scheduler
 from perf.bench import bottleneck, stats, vcfwd
@@ -37,9 +38,7 @@ BULK_PPS = 1000
 """The bulk room: 1,200-byte packets of another publisher to 50 other receivers."""
 IDLE, NEIGHBOUR, BULK = "idle", "neighbour", "bulk"
 CONDITIONS = (IDLE, NEIGHBOUR, BULK)
-NEIGHBOUR_FIFO = "neighbour_fifo"
-PRIORITY = 2
-"""Under SCHED_FIFO; `dataplane.priority` of configs/default.toml."""
+CLASSES = ("other", "fifo")
 STREAM = HD | {"key_every": 30}
 METRICS = ("delay", "pdv", "ipdv", "ipd", "gap", "frame")
 SHARES = {"p50": 0.5, "p99": 0.99, "p999": 0.999}
@@ -97,18 +96,28 @@ def window(relay: Relay, receiver: Receiver, condition: str, seconds: float) -> 
     }
 
 
+def shipped() -> str:
+    """The scheduling class of the shipped configuration."""
+    return str(defaults()["dataplane"]["scheduler"])
+
+
+def priority() -> int:
+    """Of SCHED_FIFO, as shipped."""
+    return int(defaults()["dataplane"]["priority"])
+
+
 def make(kind: type[Relay], lab: Lab, fifo: bool) -> Relay:
     """A relay that runs, in its scheduling class."""
     case = Case(RECEIVERS, HD_SIZE)
     if issubclass(kind, vcfwd.Vcfwd):
-        own = {"scheduler": Scheduler.FIFO, "priority": PRIORITY} if fifo else {}
+        own = {"scheduler": Scheduler.FIFO, "priority": priority()} if fifo else {}
         relay: Relay = kind(lab, replace(case, publishers=2), **own)
         relay.start()
         return relay
     relay = kind(lab, case)
     relay.start()
     for thread in relay.threads() if fifo else ():
-        os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(PRIORITY))
+        os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(priority()))
     return relay
 
 
@@ -124,17 +133,16 @@ def one(kind: type[Relay], lab: Lab, seconds: float, fifo: bool) -> dict[str, di
             "spacing_bps": START_RATE,
         }  # fmt: skip
         with relay.receiver(**options) as receiver:
-            for condition in (NEIGHBOUR,) if fifo else CONDITIONS:
+            for condition in CONDITIONS:
                 if condition == BULK and relay.case.publishers == 1:
                     continue
-                name = NEIGHBOUR_FIFO if fifo else condition
-                found[name] = window(relay, receiver, condition, seconds)
+                found[condition] = window(relay, receiver, condition, seconds)
     finally:
         relay.stop()
     points = ", ".join(
         f"{name} {each['pdv']['p99']:.0f}/{each['ipd']['p99']:.0f}" for name, each in found.items()
     )
-    say(f"  {kind.name}: pdv/ipd p99 in us: {points}")
+    say(f"  {kind.name}{', fifo' if fifo else ''}: pdv/ipd p99 in us: {points}")
     return found
 
 
@@ -167,7 +175,7 @@ def summary(windows: list[dict[str, Any]]) -> dict[str, Any]:
 def fields(windows: Windows) -> dict[str, Any]:
     """(i) and (ii) by condition, and the worst of each; shares, 0.3 is 30 % lower."""
     conditions: dict[str, Any] = {}
-    for condition in (*CONDITIONS, NEIGHBOUR_FIFO):
+    for condition in CONDITIONS:
         forwarding = stats.reductions(
             p99(windows, A_FREE.name, condition, "pdv"), p99(windows, B_FREE.name, condition, "pdv")
         )
@@ -177,12 +185,18 @@ def fields(windows: Windows) -> dict[str, Any]:
         beside = stats.ratios(
             p99(windows, A.name, condition, "ipd"), p99(windows, B.name, condition, "ipd")
         )
+        varying = stats.reductions(
+            p99(windows, A_FREE.name, condition, "ipdv"),
+            p99(windows, B_FREE.name, condition, "ipdv"),
+        )
         conditions[condition] = {
             "pdv_p99_reduction": stats.median(forwarding),
+            "ipdv_p99_reduction": stats.median(varying),
             "ipd_p99_reduction": stats.median(pacing),
             "ipd_p99_vs_paced_sockets": stats.median(beside),
             "spread": {
                 "pdv_p99_reduction": stats.spread(forwarding),
+                "ipdv_p99_reduction": stats.spread(varying),
                 "ipd_p99_reduction": stats.spread(pacing),
                 "ipd_p99_vs_paced_sockets": stats.spread(beside),
             },
@@ -209,30 +223,33 @@ def fields(windows: Windows) -> dict[str, Any]:
 def run(quick: bool) -> dict[str, Any]:
     """The suite's record."""
     began = time.monotonic()
-    rounds, seconds = (3, 1.5) if quick else (5, 6.0)
+    rounds, seconds = (3, 1.2) if quick else (5, 6.0)
     kinds: list[type[Relay]] = [A_FREE, B_FREE, A, B, B_GSO]
     kinds += [] if quick else [BareSockets]
-    windows: Windows = {kind.name: {} for kind in kinds}
+    windows: dict[str, Windows] = {each: {} for each in CLASSES}
     with Lab() as lab:
         for number in range(rounds):
             say(f"round {number + 1} of {rounds}")
-            for kind, fifo in [(k, f) for f in (False, True) for k in kinds]:
-                if fifo and quick and kind is B_GSO:
-                    continue
-                for condition, each in one(kind, lab, seconds, fifo).items():
-                    windows[kind.name].setdefault(condition, []).append(each)
+            for each in CLASSES:
+                fifo = each == "fifo"
+                for kind in kinds[:3] if quick and each != shipped() else kinds:
+                    row = windows[each].setdefault(kind.name, {})
+                    for condition, seen in one(kind, lab, seconds, fifo).items():
+                        row.setdefault(condition, []).append(seen)
         narrow = bottleneck.measure(lab, 4.0 if quick else 20.0)
-    found = fields(windows)
+    by_class = {each: fields(windows[each]) for each in CLASSES}
+    found = by_class.pop(shipped())
     return {
         **found,
         "bottleneck_lost_paced": narrow["paced"]["lost"],
         "bottleneck_lost_unpaced": narrow["unpaced"]["lost"],
         "spread": {name: each["spread"] for name, each in found["conditions"].items()},
+        "scheduling": shipped(),
+        "other_classes": by_class,
         "bottleneck": narrow,
         "config": {
             "receivers": RECEIVERS, "size": HD_SIZE, "stream": STREAM, "leg_rate_bps": START_RATE,
-            "window_s": seconds, "rounds": rounds, "bulk_pps": BULK_PPS,
-            "scheduling": f"SCHED_OTHER; {NEIGHBOUR_FIFO}: SCHED_FIFO {PRIORITY}; for every relay",
+            "window_s": seconds, "rounds": rounds, "bulk_pps": BULK_PPS, "priority": priority(),
         },
         "seconds": round(time.monotonic() - began, 1),
     }  # fmt: skip
