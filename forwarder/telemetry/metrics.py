@@ -52,7 +52,7 @@ class _Snapshot:
         yield from _workers(status["workers"])
         yield _labelled("steering_packets", "verdict", status["steering"]["verdicts"])
         yield _labelled("selector_packets", "verdict", status["steering"]["select_verdicts"])
-        for part in ("slow_path", "ice", "quic"):
+        for part in ("slow_path", "ice", "dtls", "quic"):
             yield _labelled(f"{part}_events", "kind", status[part])
         yield CounterMetricFamily(
             "vcfwd_dataplane_restarts", "Data plane restarts", value=status["dataplane"]["restarts"]

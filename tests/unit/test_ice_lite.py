@@ -164,3 +164,26 @@ def test_mutated_checks_never_raise_and_never_validate(ice: IceLite) -> None:
         answer, changes = ice.receive(cut, at(5000), 1.0)
         # Mutations behind MESSAGE-INTEGRITY (the fingerprint) are rejected by the fingerprint.
         assert answer is None and changes == []
+
+
+def test_who_holds_a_5_tuple_is_known_after_a_check(ice: IceLite) -> None:
+    assert ice.holder(at(5000)) is None
+    ice.receive(check(), at(5000), 1.0)
+    assert (ice.holder(at(5000)), ice.holder(at(5001))) == (ALICE, None)
+    ice.receive(check("bobfrag00"), at(5000), 2.0)
+    assert ice.holder(at(5000)) == BOB
+    ice.remove(BOB)
+    assert ice.holder(at(5000)) is None
+
+
+def test_a_restart_ends_the_old_credentials_and_keeps_the_addresses(ice: IceLite) -> None:
+    ice.receive(check(), at(5000), 1.0)
+    ice.restart(ALICE, "newfrag0", "n" * 24, 20.0)
+    assert ice.receive(check(), at(5001), 21.0) == (None, [])
+    assert ice.counters["unknown_ufrag"] == 1
+    assert ice.holder(at(5000)) == ALICE
+    assert ice.expire(1.0 + CONSENT_S) == []  # consent began anew
+    answer, (change,) = ice.receive(check("newfrag0", "n" * 24), at(5001), 22.0)
+    assert answer is not None
+    assert change.tuples == (at(5000), at(5001))
+    assert change.nominated == 1
