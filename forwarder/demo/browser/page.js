@@ -162,9 +162,10 @@ const TAP = `onrtctransform = ({transformer}) => transformer.readable
     out.enqueue(frame);
   }})).pipeTo(transformer.writable).catch(() => {});`;
 
-// Which painted frames were encoded.  RTP timestamps run with the capture clock, so one offset
-// (the median over all of: RTP time less the time of the latest painted frame at that moment)
-// maps each to the painted frame nearest to it.
+// Which painted frames were encoded, as far as times tell.  RTP timestamps run with the capture
+// clock, so one offset (the median over all of: RTP time less the time of the latest painted frame
+// at that moment) maps each to the painted frame nearest to it.  On a busy machine that may be the
+// neighbour; result.py corrects it by what viewers read.
 class EncodedTap {
   constructor(sender, painter) {
     this.painter = painter;
@@ -181,7 +182,8 @@ class EncodedTap {
     this.seen.push({ rtp, ms: this.painter.paintedMs.at(-1) });
   }
 
-  numbers() {
+  // [RTP timestamp, painted number] of each.
+  frames() {
     if (!this.seen.length) return [];
     const offsets = this.seen.map(({ rtp, ms }) => rtp / 90 - ms).sort((a, b) => a - b);
     const offset = offsets[offsets.length >> 1], painted = this.painter.paintedMs;
@@ -197,7 +199,7 @@ class EncodedTap {
       numbers[k] = Math.min(numbers[k], most);
       most = numbers[k] - 1;
     }
-    return numbers;
+    return numbers.map((number, k) => [((this.seen[k].rtp % 2 ** 32) + 2 ** 32) % 2 ** 32, number]);
   }
 }
 
@@ -206,7 +208,7 @@ class View {
   constructor(from, stream) {
     this.from = from;
     this.reader = new Reader();
-    this.rendered = new Set(); // numbers read from rendered frames
+    this.rendered = new Map(); // RTP timestamps of rendered frames by the number read from them
     this.decoded = new Set(); // numbers of all decoded frames, rendered or not
     this.wrong = 0;
     this.wrongSeen = [];
@@ -214,20 +216,20 @@ class View {
     this.video = document.createElement("video");
     Object.assign(this.video, { autoplay: true, playsInline: true, srcObject: stream });
     document.body.append(this.video);
-    this.onFrame = () => {
+    this.onFrame = (_, { rtpTimestamp }) => {
       this.callbacks++;
       this.firstMs ??= performance.now();
-      this.take(this.video, this.rendered);
+      this.take(this.video, rtpTimestamp);
       this.video.requestVideoFrameCallback(this.onFrame);
     };
     this.video.requestVideoFrameCallback(this.onFrame);
   }
 
-  take(image, numbers) {
+  take(image, rtp) {
     const code = this.reader.read(image);
     const age = code && (clockMs() - code.clock + CLOCK_MODULUS) % CLOCK_MODULUS;
     if (code && code.id === this.from && age <= AGE_MAX_MS) {
-      if (numbers.size < READ_MAX) numbers.add(code.number);
+      if (this.rendered.size < READ_MAX && !this.rendered.has(code.number)) this.rendered.set(code.number, rtp);
       return;
     }
     this.wrong++;
@@ -407,12 +409,12 @@ class Lab {
     for (const [from, { view, pc }] of this.views) {
       views.push({
         from, wrong: view.wrong, wrong_seen: view.wrongSeen,
-        wrong_picture: view.wrongPicture ?? null, rendered: [...view.rendered],
-        decoded: [...new Set([...view.rendered, ...view.decoded])], statistics: await statistics(pc),
+        wrong_picture: view.wrongPicture ?? null, rendered: [...view.rendered].map(([number, rtp]) => [rtp, number]),
+        decoded: [...new Set([...view.rendered.keys(), ...view.decoded])], statistics: await statistics(pc),
       });
     }
     return {
-      publish: await statistics(this.publishing), encoded: this.encoded.numbers(),
+      publish: await statistics(this.publishing), encoded: this.encoded.frames(),
       ...this.painter.progress(), views,
     };
   }

@@ -8,6 +8,8 @@ last decoded frame and that the viewer did not decode, by painted number.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +20,7 @@ from forwarder.demo.result import Outcome
 SLOW_SHARE = 0.8  # a page that painted less than this of what was due is on too slow a machine
 PAUSE_MS = 150  # a viewer counts a freeze from so much over the interval on
 IDLE_SHARE = 0.05  # of the processors' time; with less, nobody gets his in time
+GUESS_OFF = 8  # so far off may the guessed number of an encoded frame be
 CODES_SHARE = 0.5  # of the frames encoded while somebody watched, so many must have been read
 EXPLAINED = ("stun", "dtls", "quic")  # classes of datagrams that belong to the supervisor
 
@@ -97,14 +100,38 @@ def slow(browsers: list[Seen], fps: int, idle_share: float) -> list[str]:
     return why
 
 
-def frames_lost(encoded: list[int], decoded: list[int]) -> int:
-    """By painted number, between the first and the last decoded one.  What is decoded was
-    encoded, so the two counts differ by the lost ones."""
-    if not decoded:
+def frames_lost(
+    encoded: list[tuple[int, int]], rendered: list[tuple[int, int]], decoded: list[int]
+) -> int:
+    """By painted number, between the viewer's first and last frame.
+
+    `encoded` and `rendered` are (RTP timestamp, number) at the publisher and at the viewer; the
+    numbers of `encoded` are guesses from times (page.js).  The forwarder adds one offset to the
+    timestamps of a stream, so that what was read tells which encoded frame it was.  What is decoded
+    was encoded: where both are counted between the same two frames, they differ by the lost ones.
+    """
+    places = _places(encoded, rendered)
+    if not places:
         return 0
-    first, last = min(decoded), max(decoded)
-    between = sum(1 for number in set(encoded) if first <= number <= last)
-    return max(0, between - len(set(decoded)))
+    (first, low), (last, high) = min(places), max(places)
+    return max(0, last - first + 1 - sum(1 for number in set(decoded) if low <= number <= high))
+
+
+def _places(
+    encoded: list[tuple[int, int]], rendered: list[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """(position in `encoded`, number) of each rendered frame that is known again."""
+    guesses = [number for _, number in encoded]
+    near: Counter[int] = Counter()
+    for rtp, number in rendered:
+        low = bisect_left(guesses, number - GUESS_OFF)
+        high = bisect_right(guesses, number + GUESS_OFF)
+        near.update((rtp - encoded[at][0]) % 2**32 for at in range(low, high))
+    if not near:
+        return []
+    offset = near.most_common(1)[0][0]
+    position = {(rtp + offset) % 2**32: at for at, (rtp, _) in enumerate(encoded)}
+    return [(position[rtp], number) for rtp, number in rendered if rtp in position]
 
 
 def _pairs(evidence: Evidence, viewer: Seen) -> list[dict[str, Any]]:
@@ -127,7 +154,9 @@ def _pairs(evidence: Evidence, viewer: Seen) -> list[dict[str, Any]]:
                 "packets_received": sum(r.get("packetsReceived", 0) for r in (video, audio)),
                 "packets_lost": sum(r.get("packetsLost", 0) for r in (video, audio)),
                 "frames_published": len(encoded[view["from"]]),
-                "frames_lost": frames_lost(encoded[view["from"]], view["decoded"]),
+                "frames_lost": frames_lost(
+                    encoded[view["from"]], view["rendered"], view["decoded"]
+                ),
                 "freezes": video.get("freezeCount", 0),
                 "audio_energy": round(audio.get("totalAudioEnergy", 0.0), 6),
                 "width": video.get("frameWidth", 0),
