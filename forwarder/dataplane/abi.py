@@ -11,7 +11,6 @@ import fcntl
 import mmap
 import os
 from collections.abc import Callable, Iterator
-from ipaddress import IPv6Address, ip_address
 from typing import Any
 
 from forwarder.dataplane._ring import ffi, lib
@@ -38,18 +37,6 @@ STATUSES = _listed(lib.vc_user_status_label, lib.vc_user_status_sentence)
 DROPS = _listed(lib.vc_user_drop_label, lib.vc_user_drop_what)
 COPY_DROPS = _listed(lib.vc_user_copy_drop_label, lib.vc_user_copy_drop_what)
 COUNTERS = _listed(lib.vc_user_counter_name, lib.vc_user_counter_what)
-
-
-def pack_ip(address: str) -> bytes:
-    """16 bytes of an address; IPv4 is mapped (::ffff:a.b.c.d)."""
-    ip = ip_address(address)
-    return ip.packed if ip.version == 6 else _V4_MAPPED + ip.packed
-
-
-def unpack_ip(raw: bytes) -> str:
-    """The address of 16 bytes."""
-    ip = IPv6Address(raw)
-    return str(ip.ipv4_mapped or ip)
 
 
 def make_memfd(name: str, size: int) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from forwarder.dataplane.abi import ffi, lib, pack_ip
+from forwarder.dataplane.abi import ffi, lib
+from forwarder.dataplane.addresses import pack_ip
 from forwarder.dataplane.events import (
     Bound,
     EstimateReceived,

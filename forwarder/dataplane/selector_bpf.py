@@ -14,8 +14,9 @@ import struct
 from pathlib import Path
 
 from forwarder.dataplane import bpf
+from forwarder.dataplane.addresses import pack_ip
 from forwarder.dataplane.bpf import BpfError, BpfObject
-from forwarder.dataplane.steering_abi import GROUP_MAX, U32, pack_ip
+from forwarder.dataplane.steering_abi import GROUP_MAX, U32
 
 SO_ATTACH_REUSEPORT_EBPF = 52
 SO_COOKIE = 57

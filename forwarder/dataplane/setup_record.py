@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from forwarder.dataplane.abi import ffi, pack_ip, unpack_ip
+from forwarder.dataplane.abi import ffi
+from forwarder.dataplane.addresses import pack_ip, unpack_ip
 from forwarder.dataplane.setup import Crypto, Interface, Local, Scheduler, Setup, SetupFlags
 from forwarder.errors import DataPlaneError
 

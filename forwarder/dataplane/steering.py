@@ -24,14 +24,13 @@ from typing import Literal, Self
 
 from forwarder.dataplane import bpf, selector_bpf, steering_abi
 from forwarder.dataplane.bpf import BpfError, BpfObject
-from forwarder.dataplane.steering_abi import FiveTuple, Flow, Rates
+from forwarder.dataplane.steering_abi import Flow, Rates
 from forwarder.dataplane.steering_errors import ForeignXdpProgram, SteeringError
 from forwarder.dataplane.steering_probe import PathProbe, probe
 from forwarder.dataplane.steering_tables import SteeringTables
 
 __all__ = [
     "AttachResult",
-    "FiveTuple",
     "Flow",
     "ForeignXdpProgram",
     "PathProbe",

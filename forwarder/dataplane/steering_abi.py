@@ -5,10 +5,11 @@ Addresses are 16 bytes (IPv4 mapped), ports in network byte order, all else in h
 
 from __future__ import annotations
 
-import ipaddress
 import struct
 from dataclasses import dataclass, fields
-from functools import lru_cache
+
+from forwarder.dataplane.addresses import pack_ip, unpack_ip
+from forwarder.table import Tuple5
 
 ABI_VERSION = 1
 FLOWS_MAX = 262144
@@ -27,51 +28,29 @@ META = struct.Struct("=II32s")
 U32 = struct.Struct("=I")
 
 
-@lru_cache(maxsize=65536)
-def pack_ip(address: str) -> bytes:
-    """16 bytes: IPv6, or IPv4 mapped. ValueError when it is no address."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    return ip.packed if ip.version == 6 else b"\0" * 10 + b"\xff\xff" + ip.packed
-
-
-def unpack_ip(raw: bytes) -> str:
-    """The reverse of pack_ip; a mapped address comes back as IPv4."""
-    ip = ipaddress.IPv6Address(raw)
-    return str(ip.ipv4_mapped or ip)
-
-
 def _pack_port(port: int) -> bytes:
     return port.to_bytes(2, "big")
 
 
-@dataclass(frozen=True, slots=True)
-class FiveTuple:
-    """A UDP 5-tuple as received: remote is the sender."""
+def pack_flow_key(flow: Tuple5) -> bytes:
+    """struct vc_flow_key."""
+    return FLOW_KEY.pack(
+        pack_ip(flow.remote_ip),
+        pack_ip(flow.local_ip),
+        _pack_port(flow.remote_port),
+        _pack_port(flow.local_port),
+    )
 
-    remote_ip: str
-    remote_port: int
-    local_ip: str
-    local_port: int
 
-    def pack(self) -> bytes:
-        """struct vc_flow_key."""
-        return FLOW_KEY.pack(
-            pack_ip(self.remote_ip),
-            pack_ip(self.local_ip),
-            _pack_port(self.remote_port),
-            _pack_port(self.local_port),
-        )
-
-    @classmethod
-    def unpack(cls, raw: bytes) -> FiveTuple:
-        """From struct vc_flow_key."""
-        remote, local, remote_port, local_port = FLOW_KEY.unpack(raw)
-        return cls(
-            unpack_ip(remote),
-            int.from_bytes(remote_port, "big"),
-            unpack_ip(local),
-            int.from_bytes(local_port, "big"),
-        )
+def unpack_flow_key(raw: bytes) -> Tuple5:
+    """The reverse of pack_flow_key."""
+    remote, local, remote_port, local_port = FLOW_KEY.unpack(raw)
+    return Tuple5(
+        unpack_ip(remote),
+        int.from_bytes(remote_port, "big"),
+        unpack_ip(local),
+        int.from_bytes(local_port, "big"),
+    )
 
 
 def pack_listen(ip: str, port: int) -> bytes:

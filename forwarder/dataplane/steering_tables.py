@@ -12,8 +12,9 @@ from pathlib import Path
 
 from forwarder.dataplane import bpf, steering_abi
 from forwarder.dataplane.bpf import BpfError
-from forwarder.dataplane.steering_abi import FiveTuple, Flow
+from forwarder.dataplane.steering_abi import Flow
 from forwarder.dataplane.steering_errors import SteeringError
+from forwarder.table import Tuple5
 
 
 class SteeringTables:
@@ -39,36 +40,36 @@ class SteeringTables:
             hint = f"the table holds {limit}" if error.errno == errno.E2BIG else str(error)
             raise SteeringError(f"add {what} to the steering table {name!r}: {hint}") from error
 
-    def set_flow(self, five_tuple: FiveTuple, flow: Flow) -> None:
+    def set_flow(self, flow_key: Tuple5, flow: Flow) -> None:
         """Add or change a flow; its buckets go on as they are."""
-        key = five_tuple.pack()
+        key = steering_abi.pack_flow_key(flow_key)
         old = bpf.lookup(self._maps["flows"], key, steering_abi.FLOW_BYTES)
         buckets = (old or bytes(steering_abi.FLOW_BYTES))[steering_abi.FLOW_HEAD.size :]
-        self._set("flows", key, flow.pack_head() + buckets, str(five_tuple), steering_abi.FLOWS_MAX)
+        self._set("flows", key, flow.pack_head() + buckets, str(flow_key), steering_abi.FLOWS_MAX)
 
-    def del_flow(self, five_tuple: FiveTuple) -> bool:
+    def del_flow(self, flow_key: Tuple5) -> bool:
         """False when it was not there."""
-        return bpf.delete(self._maps["flows"], five_tuple.pack())
+        return bpf.delete(self._maps["flows"], steering_abi.pack_flow_key(flow_key))
 
-    def flows(self) -> dict[FiveTuple, Flow]:
+    def flows(self) -> dict[Tuple5, Flow]:
         """The whole table: the observed state that a reconciler compares."""
-        found: dict[FiveTuple, Flow] = {}
+        found: dict[Tuple5, Flow] = {}
         fd = self._maps["flows"]
         for key in bpf.keys(fd, steering_abi.FLOW_KEY.size, steering_abi.FLOWS_MAX):
             raw = bpf.lookup(fd, key, steering_abi.FLOW_BYTES)
             if raw is not None:
-                found[FiveTuple.unpack(key)] = Flow.unpack(raw)
+                found[steering_abi.unpack_flow_key(key)] = Flow.unpack(raw)
         return found
 
-    def admit(self, five_tuple: FiveTuple) -> None:
+    def admit(self, flow_key: Tuple5) -> None:
         """Vouch for a 5-tuple: it is charged to itself from now on. The least recent give way."""
-        key = five_tuple.pack()
+        key = steering_abi.pack_flow_key(flow_key)
         if bpf.lookup(self._maps["admitted"], key, steering_abi.GUARD_BYTES) is None:
             bpf.update(self._maps["admitted"], key, bytes(steering_abi.GUARD_BYTES))
 
-    def dismiss(self, five_tuple: FiveTuple) -> bool:
+    def dismiss(self, flow_key: Tuple5) -> bool:
         """Take `admit` back."""
-        return bpf.delete(self._maps["admitted"], five_tuple.pack())
+        return bpf.delete(self._maps["admitted"], steering_abi.pack_flow_key(flow_key))
 
     def add_listen(self, ip: str, port: int) -> None:
         """From now on UDP to this local address and port is ours."""

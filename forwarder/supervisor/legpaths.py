@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
-from forwarder.dataplane.steering_abi import FiveTuple, Flow
+from forwarder.dataplane.steering_abi import Flow
 from forwarder.errors import HostError
 from forwarder.net.mirror import Unresolved
 from forwarder.table import HeaderTemplate, Leg, LegHeader, Tuple5
@@ -22,18 +22,14 @@ log = logging.getLogger(__name__)
 class FlowTable(Protocol):
     """The steering program's table (dataplane.steering.Steering)."""
 
-    def set_flow(self, five_tuple: FiveTuple, flow: Flow) -> None: ...
+    def set_flow(self, flow_key: Tuple5, flow: Flow) -> None: ...
 
-    def del_flow(self, five_tuple: FiveTuple) -> bool: ...
+    def del_flow(self, flow_key: Tuple5) -> bool: ...
 
-    def flows(self) -> dict[FiveTuple, Flow]: ...
+    def flows(self) -> dict[Tuple5, Flow]: ...
 
 
 HeaderFor = Callable[[str, str, int, int], HeaderTemplate | Unresolved]
-
-
-def five_tuple(item: Tuple5) -> FiveTuple:
-    return FiveTuple(item.remote_ip, item.remote_port, item.local_ip, item.local_port)
 
 
 class LegPaths:
@@ -42,8 +38,8 @@ class LegPaths:
     def __init__(self, flows: FlowTable | None, header_for: HeaderFor | None) -> None:
         self._flows = flows
         self._header_for = header_for
-        self._open: dict[FiveTuple, Flow] = {}
-        self._of_leg: dict[int, frozenset[FiveTuple]] = {}
+        self._open: dict[Tuple5, Flow] = {}
+        self._of_leg: dict[int, frozenset[Tuple5]] = {}
         self._sent: dict[int, tuple[int | None, bytes]] = {}
         self.unresolved: dict[int, str] = {}
 
@@ -60,7 +56,7 @@ class LegPaths:
         """Closes the flows of the concerned legs that they no longer have (None: leg is gone)."""
         for leg_id in concerned:
             leg = legs.get(leg_id)
-            wanted = frozenset(five_tuple(t) for t in leg.tuples) if leg else frozenset()
+            wanted = frozenset(leg.tuples) if leg else frozenset()
             for item in self._of_leg.get(leg_id, frozenset()) - wanted:
                 flow = self._open.get(item)
                 if flow is not None and flow.leg == leg_id:
@@ -76,7 +72,7 @@ class LegPaths:
     def open(self, legs: Iterable[Leg]) -> None:
         """Opens the flows of legs that are in force now."""
         for leg in legs:
-            wanted = {five_tuple(t): Flow(leg.id, leg.worker) for t in leg.tuples}
+            wanted = {t: Flow(leg.id, leg.worker) for t in leg.tuples}
             for item, flow in wanted.items():
                 if self._open.get(item) == flow:
                     continue

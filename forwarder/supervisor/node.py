@@ -21,7 +21,6 @@ from forwarder.config import Config
 from forwarder.dataplane.commands import CommandClient
 from forwarder.dataplane.events import Event, SourceActive
 from forwarder.dataplane.sockets import Group
-from forwarder.dataplane.steering_abi import FiveTuple
 from forwarder.ice import IceLite
 from forwarder.ice.dtls import DtlsServer, Identity
 from forwarder.net.mirror import Mirror
@@ -41,6 +40,7 @@ from forwarder.supervisor.datapath import DataPath, open_datapath
 from forwarder.supervisor.legpaths import LegPaths
 from forwarder.supervisor.reconcile import Reconciler
 from forwarder.supervisor.slowpath import SlowPath
+from forwarder.table import Tuple5
 from forwarder.telemetry import metrics
 from forwarder.telemetry.logs import fields
 
@@ -231,11 +231,11 @@ class Node:
 
         def validated(address: Any) -> None:
             if steering is not None:
-                steering.admit(FiveTuple(address[0], address[1], local.ip, local.port))
+                steering.admit(Tuple5(address[0], address[1], local.ip, local.port))
 
         def closed(address: Any) -> None:
             if steering is not None:
-                steering.dismiss(FiveTuple(address[0], address[1], local.ip, local.port))
+                steering.dismiss(Tuple5(address[0], address[1], local.ip, local.port))
 
         return QuicServer(
             hub=self._hub,

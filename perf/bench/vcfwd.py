@@ -21,9 +21,9 @@ from forwarder.dataplane.commands import CommandClient
 from forwarder.dataplane.control import Control
 from forwarder.dataplane.process import DataPlane, find_binary
 from forwarder.dataplane.setup import Interface, Local, Setup, SetupFlags
-from forwarder.dataplane.steering import FiveTuple, Flow, Rates, Steering, ensure_bpffs
+from forwarder.dataplane.steering import Flow, Rates, Steering, ensure_bpffs
 from forwarder.dataplane.tally import Snapshot, imbalance
-from forwarder.table import Command
+from forwarder.table import Command, Tuple5
 from perf.bench import keys
 from perf.bench.lab import (
     PORT,
@@ -199,7 +199,7 @@ class Vcfwd(Relay):
             if i >= self._first_legs:
                 break
             t = each.tuples[0]
-            five = FiveTuple(t.remote_ip, t.remote_port, t.local_ip, t.local_port)
+            five = Tuple5(t.remote_ip, t.remote_port, t.local_ip, t.local_port)
             self.steering.set_flow(five, Flow(each.id, each.worker))
         self.apply(plan.commands())
 

@@ -8,7 +8,8 @@ import time
 import pytest
 
 from forwarder.dataplane import bpf, steering_abi
-from forwarder.dataplane.steering import FiveTuple, Flow, Rates
+from forwarder.dataplane.steering import Flow, Rates
+from forwarder.table import Tuple5
 
 from .conftest import (
     CLIENT4,
@@ -68,7 +69,7 @@ def test_1000_clients_behind_one_address_beside_a_flood(harness: Harness) -> Non
 def test_admitted_clients_do_not_pay_for_their_prefix(still: Harness) -> None:
     """The flood comes from the very prefix of the admitted clients."""
     for i in range(CLIENTS):
-        still.steering.admit(FiveTuple(NAT, 10_000 + i, NODE4, NODE_PORT))
+        still.steering.admit(Tuple5(NAT, 10_000 + i, NODE4, NODE_PORT))
     flood = frame(NAT, NODE4, 9, NODE_PORT, STUN)
     assert 10 <= still.burst(flood, 500) <= 10 + SLACK
     for i in range(CLIENTS):
@@ -76,7 +77,7 @@ def test_admitted_clients_do_not_pay_for_their_prefix(still: Harness) -> None:
     loud = frame(NAT, NODE4, 10_000, NODE_PORT, STUN)
     assert 15 <= still.burst(loud, 100) <= 15 + SLACK  # 5 of its 20 are spent
     assert still.steering.verdicts()["drop_control_rate"] >= 100 - 15 - SLACK
-    assert still.steering.dismiss(FiveTuple(NAT, 10_001, NODE4, NODE_PORT))
+    assert still.steering.dismiss(Tuple5(NAT, 10_001, NODE4, NODE_PORT))
     quiet = frame(NAT, NODE4, 10_001, NODE_PORT, STUN)
     still.expect(quiet, XDP_DROP, "drop_prefix_rate")
 
@@ -104,7 +105,7 @@ def test_classes_have_buckets_of_their_own(still: Harness, client: str, node: st
 
 
 def test_control_of_a_known_flow_is_charged_to_the_flow(still: Harness) -> None:
-    still.steering.set_flow(FiveTuple(CLIENT4, CLIENT_PORT, NODE4, NODE_PORT), Flow(1, 0))
+    still.steering.set_flow(Tuple5(CLIENT4, CLIENT_PORT, NODE4, NODE_PORT), Flow(1, 0))
     assert 30 <= still.burst(ours(CLIENT4, NODE4, STUN), 60) <= 30 + SLACK
     assert still.steering.verdicts()["drop_control_rate"] >= 30 - SLACK
     neighbour = frame(CLIENT4, NODE4, 1, NODE_PORT, STUN)
@@ -114,7 +115,7 @@ def test_control_of_a_known_flow_is_charged_to_the_flow(still: Harness) -> None:
 
 def test_flow_packets_are_policed(still: Harness) -> None:
     for client, node in FAMILIES:
-        still.steering.set_flow(FiveTuple(client, CLIENT_PORT, node, NODE_PORT), Flow(1, 0))
+        still.steering.set_flow(Tuple5(client, CLIENT_PORT, node, NODE_PORT), Flow(1, 0))
     assert 100 <= still.burst(ours(CLIENT4, NODE4, MEDIA), 300) <= 100 + SLACK
     assert still.steering.verdicts()["drop_flow_rate"] >= 200 - SLACK
     assert still.burst(ours(CLIENT6, NODE6, MEDIA), 100) == 100  # another flow, another bucket
@@ -122,7 +123,7 @@ def test_flow_packets_are_policed(still: Harness) -> None:
 
 def test_flow_bytes_are_policed(load: Loader) -> None:
     harness = Harness(load(Rates(flow_bytes_per_s=1, flow_burst_bytes=262_144)))
-    harness.steering.set_flow(FiveTuple(CLIENT4, CLIENT_PORT, NODE4, NODE_PORT), Flow(1, 0))
+    harness.steering.set_flow(Tuple5(CLIENT4, CLIENT_PORT, NODE4, NODE_PORT), Flow(1, 0))
     whole, rest = divmod(262_144, 1200)
     assert harness.burst(ours(CLIENT4, NODE4, b"\x80" * 1200), whole + 50) == whole
     still_fits = ours(CLIENT4, NODE4, b"\x80" * rest)
@@ -131,14 +132,14 @@ def test_flow_bytes_are_policed(load: Loader) -> None:
 
 
 def test_a_key_frame_passes_at_once(harness: Harness) -> None:
-    harness.steering.set_flow(FiveTuple(CLIENT4, CLIENT_PORT, NODE4, NODE_PORT), Flow(1, 0))
+    harness.steering.set_flow(Tuple5(CLIENT4, CLIENT_PORT, NODE4, NODE_PORT), Flow(1, 0))
     packets = 262_144 // 1200 + 1
     assert harness.burst(ours(CLIENT4, NODE4, b"\x80" * 1200), packets) == packets
 
 
 def test_flow_limits_beat_the_defaults(harness: Harness) -> None:
     """The flow's own rate refills; the depth stays the program's."""
-    key = FiveTuple(CLIENT4, CLIENT_PORT, NODE4, NODE_PORT)
+    key = Tuple5(CLIENT4, CLIENT_PORT, NODE4, NODE_PORT)
     harness.steering.set_flow(key, Flow(1, 0, bytes_per_s=1200, packets_per_s=10))
     harness.run(ours(CLIENT4, NODE4, MEDIA))
     set_media_bucket(harness, key, seconds_ago=2.0, byte_tokens=0, packet_tokens=0)
@@ -147,7 +148,7 @@ def test_flow_limits_beat_the_defaults(harness: Harness) -> None:
 
 
 def test_refill_stops_at_the_depth(still: Harness) -> None:
-    key = FiveTuple(CLIENT4, CLIENT_PORT, NODE4, NODE_PORT)
+    key = Tuple5(CLIENT4, CLIENT_PORT, NODE4, NODE_PORT)
     still.steering.set_flow(key, Flow(1, 0, bytes_per_s=1 << 30, packets_per_s=1_000_000_000))
     still.run(ours(CLIENT4, NODE4, MEDIA))
     set_media_bucket(still, key, seconds_ago=3600, byte_tokens=0, packet_tokens=0)
@@ -158,7 +159,7 @@ def test_refill_stops_at_the_depth(still: Harness) -> None:
 
 
 def test_changing_a_flow_keeps_its_buckets(still: Harness) -> None:
-    key = FiveTuple(CLIENT4, CLIENT_PORT, NODE4, NODE_PORT)
+    key = Tuple5(CLIENT4, CLIENT_PORT, NODE4, NODE_PORT)
     still.steering.set_flow(key, Flow(1, 0))
     assert still.burst(ours(CLIENT4, NODE4, MEDIA), 100) == 100
     still.steering.set_flow(key, Flow(2, 1))
@@ -184,9 +185,9 @@ def test_rates_that_make_no_sense_are_refused(bad: dict[str, int]) -> None:
 MEDIA_BUCKET = struct.Struct("=QQII")
 
 
-def media_bucket(harness: Harness, key: FiveTuple) -> tuple[int, int, int]:
+def media_bucket(harness: Harness, key: Tuple5) -> tuple[int, int, int]:
     fd = harness.steering.map_fds()["flows"]
-    raw = bpf.lookup(fd, key.pack(), steering_abi.FLOW_BYTES)
+    raw = bpf.lookup(fd, steering_abi.pack_flow_key(key), steering_abi.FLOW_BYTES)
     assert raw is not None
     last_ns, byte_tokens, packet_tokens, _ = MEDIA_BUCKET.unpack_from(
         raw, steering_abi.FLOW_HEAD.size
@@ -195,13 +196,13 @@ def media_bucket(harness: Harness, key: FiveTuple) -> tuple[int, int, int]:
 
 
 def set_media_bucket(
-    harness: Harness, key: FiveTuple, *, seconds_ago: float, byte_tokens: int, packet_tokens: int
+    harness: Harness, key: Tuple5, *, seconds_ago: float, byte_tokens: int, packet_tokens: int
 ) -> None:
     fd = harness.steering.map_fds()["flows"]
-    raw = bpf.lookup(fd, key.pack(), steering_abi.FLOW_BYTES)
+    raw = bpf.lookup(fd, steering_abi.pack_flow_key(key), steering_abi.FLOW_BYTES)
     assert raw is not None
     changed = bytearray(raw)
     last_ns = max(1, time.monotonic_ns() - int(seconds_ago * 1e9))
     bucket = (last_ns, byte_tokens, packet_tokens, 0)
     MEDIA_BUCKET.pack_into(changed, steering_abi.FLOW_HEAD.size, *bucket)
-    bpf.update(fd, key.pack(), bytes(changed))
+    bpf.update(fd, steering_abi.pack_flow_key(key), bytes(changed))

@@ -13,13 +13,13 @@ import pytest
 
 from forwarder.dataplane import bpf, steering_abi
 from forwarder.dataplane.steering import (
-    FiveTuple,
     Flow,
     ForeignXdpProgram,
     Rates,
     Steering,
     SteeringError,
 )
+from forwarder.table import Tuple5
 
 from .conftest import MEDIA, ROOT, STUN, Loader
 from .netns_env import (
@@ -85,7 +85,7 @@ def test_known_media_reaches_the_af_xdp_socket_and_falls_back(
     media_socket = netns.udp(netns.node, local, PORT)
     sender = netns.udp(netns.client, client)
     remote_port = sender.getsockname()[1]
-    node.set_flow(FiveTuple(client, remote_port, local, PORT), Flow(1, 0))
+    node.set_flow(Tuple5(client, remote_port, local, PORT), Flow(1, 0))
     base = 7
     node.set_port_base(ifindex, base)
     xsk = Xsk(ifindex)
@@ -111,7 +111,7 @@ def test_a_socket_of_another_queue_does_not_swallow_the_packet(netns: Pair, node
     ifindex = socket.if_nametoindex(netns.node_if)
     media_socket = netns.udp(netns.node, NODE4, PORT)
     sender = netns.udp(netns.client, CLIENT4)
-    node.set_flow(FiveTuple(CLIENT4, sender.getsockname()[1], NODE4, PORT), Flow(1, 0))
+    node.set_flow(Tuple5(CLIENT4, sender.getsockname()[1], NODE4, PORT), Flow(1, 0))
     node.set_port_base(ifindex, 0)
     xsk = Xsk(ifindex, queue=1)
     try:
@@ -127,9 +127,10 @@ def test_a_socket_of_another_queue_does_not_swallow_the_packet(netns: Pair, node
 ATTACH_AND_EXIT = """
 import sys
 from pathlib import Path
-from forwarder.dataplane.steering import FiveTuple, Flow, Steering
+from forwarder.dataplane.steering import Flow, Steering
+from forwarder.table import Tuple5
 steering = Steering.load(Path(sys.argv[1]))
-steering.set_flow(FiveTuple("10.0.0.1", 1, "10.0.0.2", 2), Flow(3, 4))
+steering.set_flow(Tuple5("10.0.0.1", 1, "10.0.0.2", 2), Flow(3, 4))
 print(steering.attach(sys.argv[2]).mode, steering.loaded)
 """
 
@@ -152,7 +153,7 @@ def test_what_is_pinned_outlives_its_process(netns: Pair, pin_dir: Path, load: L
         assert there.mode == "native" and there.name == "vc_steer"
         adopted = Steering.adopt(pin_dir)
         assert adopted.loaded == "kept"
-        assert adopted.flows() == {FiveTuple("10.0.0.1", 1, "10.0.0.2", 2): Flow(3, 4)}
+        assert adopted.flows() == {Tuple5("10.0.0.1", 1, "10.0.0.2", 2): Flow(3, 4)}
         result = adopted.attach(netns.node_if)
         assert (result.mode, result.why) == ("native", "attached already, kept")
         assert bpf.xdp_read(result.ifindex) == there

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from forwarder.dataplane import bpf
-from forwarder.dataplane.steering import FiveTuple, Flow, Rates, Steering, SteeringError
+from forwarder.dataplane.steering import Flow, Rates, Steering, SteeringError
+from forwarder.table import Tuple5
 
 from .conftest import MEDIA, STUN, Loader
 from .netns_env import CLIENT4, CLIENT6, NODE4, NODE6, Pair, compile_program, pair, waiting
@@ -47,9 +48,9 @@ def moved(steering: Steering, before: dict[str, int]) -> dict[str, int]:
     return {k: after[k] - before[k] for k in after if after[k] != before[k]}
 
 
-def flow_of(sender: socket.socket, local: str) -> FiveTuple:
+def flow_of(sender: socket.socket, local: str) -> Tuple5:
     ip, port = sender.getsockname()[:2]
-    return FiveTuple(ip, port, local, PORT)
+    return Tuple5(ip, port, local, PORT)
 
 
 @pytest.mark.parametrize(("client", "local"), FAMILIES)

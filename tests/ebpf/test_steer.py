@@ -7,7 +7,8 @@ import struct
 import pytest
 
 from forwarder.dataplane import bpf
-from forwarder.dataplane.steering import FiveTuple, Flow
+from forwarder.dataplane.steering import Flow
+from forwarder.table import Tuple5
 
 from . import packets
 from .conftest import (
@@ -47,7 +48,7 @@ def class_of(first: int) -> str:
 @pytest.mark.parametrize("known", [False, True])
 def test_every_first_byte(harness: Harness, client: str, node: str, known: bool) -> None:
     if known:
-        flow = FiveTuple(client, CLIENT_PORT, node, NODE_PORT)
+        flow = Tuple5(client, CLIENT_PORT, node, NODE_PORT)
         harness.steering.set_flow(flow, Flow(leg=1, worker=0))
     for first in range(256):
         name = class_of(first)
@@ -237,7 +238,7 @@ def test_with_no_table_all_passes(load: object) -> None:
 
 
 def test_flow_is_its_whole_5_tuple(harness: Harness) -> None:
-    flow = FiveTuple(CLIENT4, CLIENT_PORT, NODE4, NODE_PORT)
+    flow = Tuple5(CLIENT4, CLIENT_PORT, NODE4, NODE_PORT)
     harness.steering.set_flow(flow, Flow(1, 0))
     harness.expect(PLAIN4, XDP_PASS, "pass_no_xsk")
     other_port = packets.frame(CLIENT4, NODE4, CLIENT_PORT + 1, NODE_PORT, MEDIA)
@@ -251,8 +252,8 @@ def test_flow_is_its_whole_5_tuple(harness: Harness) -> None:
 def test_tables_read_back(harness: Harness) -> None:
     steering = harness.steering
     wanted = {
-        FiveTuple(CLIENT4, 1, NODE4, NODE_PORT): Flow(1, 0),
-        FiveTuple(CLIENT6, 65535, NODE6, NODE_PORT): Flow(4_000_000_000, 15, 1 << 39, 7),
+        Tuple5(CLIENT4, 1, NODE4, NODE_PORT): Flow(1, 0),
+        Tuple5(CLIENT6, 65535, NODE6, NODE_PORT): Flow(4_000_000_000, 15, 1 << 39, 7),
     }
     for key, flow in wanted.items():
         steering.set_flow(key, flow)

@@ -24,13 +24,13 @@ from planes import SETUP, find_real
 from stream import Stream
 
 from forwarder.net.mirror import Mirror
-from forwarder.table import Begin, Command, HeaderTemplate, LegHeader
+from forwarder.table import Begin, Command, HeaderTemplate, LegHeader, Tuple5
 
 pytest.importorskip("forwarder.dataplane._bpf", reason="_bpf is not built")
 from forwarder.dataplane.commands import CommandClient
 from forwarder.dataplane.process import DataPlane
 from forwarder.dataplane.setup import Interface, Local
-from forwarder.dataplane.steering import FiveTuple, Flow, Rates, Steering, ensure_bpffs
+from forwarder.dataplane.steering import Flow, Rates, Steering, ensure_bpffs
 from forwarder.dataplane.tally import imbalance
 from forwarder.errors import DataPlaneError, DataPlaneLost
 
@@ -81,7 +81,7 @@ class Node:
         far = self.plane.setup.workers - 1
         for leg, worker, sock in ((1, 0, stream.sender), (2, far, stream.receiver)):
             t = stream.tuple5(sock)
-            five = FiveTuple(t.remote_ip, t.remote_port, t.local_ip, t.local_port)
+            five = Tuple5(t.remote_ip, t.remote_port, t.local_ip, t.local_port)
             self.steering.set_flow(five, Flow(leg, worker))
         await self.client.apply(stream.commands())
         async with asyncio.timeout(20):

@@ -12,7 +12,7 @@ from rooms_kit import audio, join, make_rooms, tuple5, video
 from forwarder.dataplane.fake import FakeCommandClient, FakeDataPlane
 from forwarder.dataplane.outcome import Outcome
 from forwarder.dataplane.setup import Local, Setup
-from forwarder.dataplane.steering_abi import FiveTuple, Flow
+from forwarder.dataplane.steering_abi import Flow
 from forwarder.errors import HostError
 from forwarder.net.mirror import Unresolved
 from forwarder.rooms.plan import plan
@@ -20,7 +20,7 @@ from forwarder.rooms.state import Dirty
 from forwarder.store.database import StoreError
 from forwarder.supervisor.legpaths import LegPaths
 from forwarder.supervisor.reconcile import Reconciler
-from forwarder.table import Command, HeaderTemplate, LegHeader
+from forwarder.table import Command, HeaderTemplate, LegHeader, Tuple5
 
 PATIENCE_S = 10.0
 
@@ -53,22 +53,22 @@ class Flows:
     """The steering program's table; what happens is written into the log of commands."""
 
     def __init__(self, log: list[object]) -> None:
-        self.table: dict[FiveTuple, Flow] = {}
+        self.table: dict[Tuple5, Flow] = {}
         self.full = False
         self._log = log
 
-    def set_flow(self, five_tuple: FiveTuple, flow: Flow) -> None:
+    def set_flow(self, five_tuple: Tuple5, flow: Flow) -> None:
         if self.full:
             raise HostError("the table is full")
         self._log.append(("open", flow.leg))
         self.table[five_tuple] = flow
 
-    def del_flow(self, five_tuple: FiveTuple) -> bool:
+    def del_flow(self, five_tuple: Tuple5) -> bool:
         flow = self.table.pop(five_tuple, None)
         self._log.append(("close", flow.leg if flow else None))
         return flow is not None
 
-    def flows(self) -> dict[FiveTuple, Flow]:
+    def flows(self) -> dict[Tuple5, Flow]:
         return dict(self.table)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from reconcile_kit import Flows
 from rooms_kit import tuple5
 
-from forwarder.dataplane.steering_abi import FiveTuple, Flow
+from forwarder.dataplane.steering_abi import Flow
 from forwarder.net.mirror import Unresolved
-from forwarder.supervisor.legpaths import LegPaths, five_tuple
-from forwarder.table import HeaderTemplate, Leg, LegHeader, Suite
+from forwarder.supervisor.legpaths import LegPaths
+from forwarder.table import HeaderTemplate, Leg, LegHeader, Suite, Tuple5
 
 
 def leg(number: int, *ports: int, worker: int = 0, nominated: int | None = 0) -> Leg:
@@ -57,13 +57,13 @@ def test_a_flow_that_went_to_another_leg_is_not_closed_by_the_old_one() -> None:
 
 def test_flows_of_an_earlier_supervisor_are_adopted() -> None:
     flows = Flows([])
-    flows.table[five_tuple(tuple5(501))] = Flow(1, 0)
-    flows.table[five_tuple(tuple5(502))] = Flow(8, 0)
+    flows.table[tuple5(501)] = Flow(1, 0)
+    flows.table[tuple5(502)] = Flow(8, 0)
     paths = LegPaths(flows, None)
     paths.adopt()
     assert paths.legs_with_flows() == {1, 8}
     paths.close_stale({1: leg(1, 501)}, [1, 8])
-    assert flows.table == {FiveTuple("192.0.2.7", 501, "127.0.0.1", 4433): Flow(1, 0)}
+    assert flows.table == {Tuple5("192.0.2.7", 501, "127.0.0.1", 4433): Flow(1, 0)}
 
 
 def test_without_xdp_there_is_nothing_to_do() -> None:

@@ -13,11 +13,10 @@ import pytest_asyncio
 from reconcile_kit import PATIENCE_S, World, open_world
 from rooms_kit import tuple5
 
-from forwarder.dataplane.steering_abi import FiveTuple, Flow
+from forwarder.dataplane.steering_abi import Flow
 from forwarder.errors import DataPlaneLost
 from forwarder.rooms.plan import plan
 from forwarder.supervisor import reconcile
-from forwarder.supervisor.legpaths import five_tuple
 from forwarder.table import (
     Command,
     KeyframeRequest,
@@ -34,6 +33,7 @@ from forwarder.table import (
     SourceRemove,
     SourceSet,
     Suite,
+    Tuple5,
 )
 
 
@@ -206,7 +206,7 @@ async def test_an_adopted_data_plane_is_compared(world: World) -> None:
     table.legs.update({first.leg: want.legs[first.leg], 9: stray_leg(9)})
     table.sources[30] = Source(30, 9, 0x999, queue=Queue.AUDIO)
     table.routes[40] = Route(40, 9, 30, 0, 0x777)
-    world.flows.table[FiveTuple("192.0.2.9", 9, "127.0.0.1", 4433)] = Flow(9, 0)
+    world.flows.table[Tuple5("192.0.2.9", 9, "127.0.0.1", 4433)] = Flow(9, 0)
     await world.begin(adopted=True)
     world.equal()
     assert [c.leg.id for c in world.commands(LegSet)] == [second.leg]
@@ -224,7 +224,7 @@ async def test_an_address_moved_while_nobody_looked(world: World) -> None:
     held = plan(world.rooms).legs
     world.plane.table.legs.update(held)
     for leg in held.values():
-        world.flows.table[five_tuple(leg.tuples[0])] = Flow(leg.id, 0)
+        world.flows.table[leg.tuples[0]] = Flow(leg.id, 0)
     world.rooms.set_tuples(first.id, [tuple5(5002)], 0)  # the second one's
     await world.begin(adopted=True)
     world.equal()
