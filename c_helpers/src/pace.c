@@ -14,7 +14,7 @@ int vc_pace_queue(const struct vc_leg *leg)
 
 int vc_pace_waits(const struct vc_worker *w, const struct vc_leg *leg, int queue)
 {
-    return queue != VC_QUEUE_AUDIO && leg->due_ns > w->departures.now_ns;
+    return queue != VC_QUEUE_AUDIO && leg->rate_bps && leg->due_ns > w->departures.now_ns;
 }
 
 /* The start of a leg that had rested, among those that start with it. */
