@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiortc import RTCRtpSender
-from node_kit import Site, Up, node_of, until, up
+from node_kit import Site, Up, call_on, node_of, until, up
 from webrtc_kit import FRAGMENT, Peer, http, impatient, on_loopback, only, publisher, viewer
 
+from forwarder.rooms.roles import Role
+from forwarder.rtp.codecs import Codec
 from forwarder.rtp.suites import Suite
 
 pytestmark = pytest.mark.usefixtures("on_loopback")
@@ -125,3 +129,32 @@ async def test_the_supervisor_is_killed_under_a_call(tmp_path: Path) -> None:
                         assert gone.status_code == 200
             finally:
                 second.clean_up()
+
+
+async def test_native_clients_and_browsers_share_a_room(tmp_path: Path) -> None:
+    """A native client is heard in a browser; a browser's tracks reach a native client."""
+    site = Site(tmp_path)
+    arrived: Counter[Codec] = Counter()
+
+    def take(track: Any, packet: Any, arrival_ns: int) -> None:
+        arrived[Codec(track.info.codec)] += 1
+
+    native = site.client("native", Role.PASSIVE, on_packet=take)
+    async with (
+        node_of(site) as node,
+        http(site) as client,
+        call_on(site),
+        native,
+        viewer(site) as seen,
+        publisher(site) as source,
+    ):
+        await seen.join(client)
+        await until(lambda: seen.frames["audio"] >= 20, "a native client is heard")
+        await source.join(client)
+        await native.subscribe(
+            [t.id for t in node.rooms.show_room("r").tracks if t.label == "video"]
+        )
+        await until(lambda: arrived[Codec.VP8] >= 20, "a browser is seen by a native client")
+        status = await node.status()
+        assert status["balanced"], status["imbalance"]
+        assert status["drops"].get("unknown_ssrc", 0) == 0
