@@ -241,6 +241,11 @@ int vc_bpf_mount_bpffs(const char *path)
     return mount("bpf", path, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700") ? -errno : 0;
 }
 
+int vc_bpf_unmount_bpffs(const char *path)
+{
+    return umount2(path, UMOUNT_NOFOLLOW) ? -errno : 0;
+}
+
 int vc_bpf_fd_shape(int map_fd, struct vc_bpf_map_shape *shape)
 {
     struct bpf_map_info info = {0};

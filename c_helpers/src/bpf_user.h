@@ -55,6 +55,7 @@ int vc_bpf_pin(int fd, const char *path);
 int vc_bpf_get(const char *path);
 int vc_bpf_is_bpffs(const char *path);
 int vc_bpf_mount_bpffs(const char *path);
+int vc_bpf_unmount_bpffs(const char *path); /* EBUSY while something is pinned and open */
 
 /* Maps by descriptor. */
 int vc_bpf_fd_shape(int map_fd, struct vc_bpf_map_shape *shape);

@@ -169,6 +169,11 @@ def mount_bpffs(path: Path) -> None:
     _check(lib.vc_bpf_mount_bpffs(str(path).encode()), f"mount a BPF file system at {path}")
 
 
+def unmount_bpffs(path: Path) -> None:
+    """The reverse of mount_bpffs."""
+    _check(lib.vc_bpf_unmount_bpffs(str(path).encode()), f"unmount the BPF file system at {path}")
+
+
 def map_shape(fd: int) -> MapShape:
     """The shape of a map in the kernel."""
     raw = ffi.new("struct vc_bpf_map_shape *")

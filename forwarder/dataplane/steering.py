@@ -61,8 +61,8 @@ class AttachResult:
     why: str
 
 
-def ensure_bpffs(path: Path) -> None:
-    """Make the directory `path` on a BPF file system, and mount one if there is none yet.
+def ensure_bpffs(path: Path) -> bool:
+    """Make the directory `path` on a BPF file system; True when one had to be mounted at `path`.
 
     Below /sys/fs/bpf it is mounted at that place, anywhere else at `path` itself. A namespace
     entered by `ip netns exec` has another /sys: give a path under /run then.
@@ -71,8 +71,10 @@ def ensure_bpffs(path: Path) -> None:
         if SYS_FS_BPF in path.parents and not bpf.is_bpffs(SYS_FS_BPF):
             bpf.mount_bpffs(SYS_FS_BPF)
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not bpf.is_bpffs(path):
-            bpf.mount_bpffs(path)
+        if bpf.is_bpffs(path):
+            return False
+        bpf.mount_bpffs(path)
+        return True
     except OSError as error:
         raise SteeringError(
             f"prepare a BPF file system at {path}: {error}; run as root (CAP_SYS_ADMIN), or mount "
@@ -96,6 +98,7 @@ class Steering(SteeringTables):
         self.rates, self.object_dir = rates, object_dir
         self.loaded: Loaded = "fresh"
         self._prog_fd = -1
+        self._mounted = False
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -112,7 +115,7 @@ class Steering(SteeringTables):
         AF_XDP sockets included, and selectors want attaching again.
         """
         steering = cls(pin_dir, rates or Rates(), object_dir)
-        ensure_bpffs(pin_dir)
+        steering._mounted = ensure_bpffs(pin_dir)
         try:
             steering._load()
         except BpfError as error:
@@ -220,6 +223,9 @@ class Steering(SteeringTables):
             for pin in self.pin_dir.glob(pattern):
                 pin.unlink()
         self.close()
+        if self._mounted and not any(self.pin_dir.iterdir()):
+            bpf.unmount_bpffs(self.pin_dir)
+            self._mounted = False
 
     # -- interfaces ---------------------------------------------------------------------------
 

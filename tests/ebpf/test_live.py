@@ -18,6 +18,7 @@ from forwarder.dataplane.steering import (
     Rates,
     Steering,
     SteeringError,
+    ensure_bpffs,
 )
 from forwarder.table import Tuple5
 
@@ -287,3 +288,21 @@ def test_probe_attaches_nothing_and_knows_veth(netns: Pair, load: Loader) -> Non
         assert bpf.xdp_read(socket.if_nametoindex(netns.node_if)).prog_id == 0
         steering.attach(netns.node_if)
         assert steering.probe(netns.node_if)[1].usable  # our own program is not foreign
+
+
+@ROOT
+def test_a_bpffs_that_load_mounted_goes_with_unload(tmp_path: Path) -> None:
+    steering = Steering.load(tmp_path / "pins")
+    assert bpf.is_bpffs(tmp_path / "pins")
+    steering.unload()
+    assert not bpf.is_bpffs(tmp_path / "pins")
+
+
+@ROOT
+def test_a_bpffs_of_somebody_else_stays(tmp_path: Path) -> None:
+    assert ensure_bpffs(tmp_path / "pins") and not ensure_bpffs(tmp_path / "pins")
+    try:
+        Steering.load(tmp_path / "pins").unload()
+        assert bpf.is_bpffs(tmp_path / "pins")
+    finally:
+        bpf.unmount_bpffs(tmp_path / "pins")
