@@ -2,6 +2,7 @@
 #include "commands.h"
 
 #include "forward.h"
+#include "rtx.h"
 
 static struct vc_history_pool *pool_of(const struct vc_worker *w, uint8_t queue)
 {
@@ -15,6 +16,24 @@ static int same_identity(const struct vc_source *source, const struct vc_cmd_sou
            source->clock_hz == set->clock_hz && source->queue == set->queue &&
            !memcmp(source->mid, set->mid, VC_LABEL_SZ) &&
            !memcmp(source->rid, set->rid, VC_LABEL_SZ);
+}
+
+static enum vc_status check_rtx(const struct vc_worker *w, const struct vc_cmd_source_set *set)
+{
+    const struct vc_leg *leg = &w->node->legs[set->leg];
+    const struct vc_source *other;
+
+    if (set->rtx_pt > 127 || (set->rtx_ssrc && !set->rtx_pt) ||
+        (set->rtx_ssrc && set->flags & VC_SOURCE_BY_SSRC && set->rtx_ssrc == set->ssrc))
+        return VC_STATUS_BAD_VALUE;
+    if (!set->rtx_ssrc)
+        return VC_STATUS_OK;
+    other = vc_rtx_source(w, leg, set->rtx_ssrc);
+    if (vc_leg_source(w, leg, set->rtx_ssrc) || (other && other->id != set->source))
+        return VC_STATUS_DUPLICATE_SSRC;
+    other = &w->node->sources[set->source];
+    return vc_source_live(other) && other->rtx_bound && other->rtx_ssrc != set->rtx_ssrc ?
+               VC_STATUS_IDENTITY : VC_STATUS_OK;
 }
 
 static enum vc_status check_source_set(const struct vc_worker *w,
@@ -38,10 +57,13 @@ static enum vc_status check_source_set(const struct vc_worker *w,
     if (vc_source_live(source) && source->owner != w->id)
         return VC_STATUS_NOT_OWNER;
     if (vc_source_live(source))
-        return same_identity(source, set) ? VC_STATUS_OK : VC_STATUS_IDENTITY;
+        return same_identity(source, set) ? check_rtx(w, set) : VC_STATUS_IDENTITY;
     other = set->flags & VC_SOURCE_BY_SSRC ?
                 vc_leg_source(w, &w->node->legs[set->leg], set->ssrc) : NULL;
-    return other ? VC_STATUS_DUPLICATE_SSRC : VC_STATUS_OK;
+    if (set->flags & VC_SOURCE_BY_SSRC &&
+        vc_rtx_source(w, &w->node->legs[set->leg], set->ssrc))
+        return VC_STATUS_DUPLICATE_SSRC;
+    return other ? VC_STATUS_DUPLICATE_SSRC : check_rtx(w, set);
 }
 
 /* The store is keyed by key and SSRC.  1: it knows this stream from an earlier life.  A source
@@ -132,6 +154,7 @@ enum vc_status vc_command_source_set(struct vc_worker *w, const struct vc_cmd_so
     source->digest = set->digest;
     source->pt = set->pt;
     source->codec = set->codec;
+    vc_rtx_set(w, source, set);
     if (!vc_source_live(source))
         __atomic_store_n(&source->state, VC_SOURCE_LIVE, __ATOMIC_RELEASE);
     return VC_STATUS_OK;
@@ -142,6 +165,7 @@ void vc_command_rekey_source(struct vc_worker *w, struct vc_source *source)
     struct vc_leg *leg = &w->node->legs[source->leg];
 
     reset_store(source->store, leg->key_id, source->ssrc);
+    source->store->rtx.ssrc = source->rtx_ssrc;
     source->stream++;
     source->received = source->expected_prior = source->received_prior = 0;
     source->nack.cnt = 0;

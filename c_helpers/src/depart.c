@@ -91,6 +91,12 @@ static int take_next(struct vc_worker *w, struct vc_route *route, struct vc_depa
             shed_stale(w, route);
             continue;
         }
+        if (d->head.flags & VC_SLOT_EMPTY) { /* leaves no gap either */
+            if (!route->switched && d->head.stream == route->stream)
+                vc_numbering_skip(&route->numbering, d->head.index);
+            vc_route_shed(w, route, feed->cursor + 1, VC_COPY_DROP_PADDING);
+            continue;
+        }
         since = d->head.arrival_ns > route->since_ns ? d->head.arrival_ns : route->since_ns;
         d->waited_ns = since;
         if (w->now_ns > since && w->now_ns - since > w->node->queue_limit_ns) {

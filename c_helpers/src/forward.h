@@ -15,6 +15,15 @@ uint32_t vc_receive(struct vc_worker *w, int which);
 void vc_receive_one(struct vc_worker *w, const struct vc_io_rx *pkt, int from_xsk, int handed);
 void vc_receive_flush(struct vc_worker *w);
 
+/* The slot after the last holds this clear packet: head with index, arrival, rtp and size.  wire_sz:
+   as it came.  vc_receive_announce must follow. */
+void vc_receive_accept(struct vc_worker *w, struct vc_leg *leg, struct vc_source *source,
+                       struct vc_slot_head *head, uint32_t wire_sz);
+void vc_receive_announce(struct vc_worker *w, struct vc_source *source);
+/* 1: the packet's element with this id is the label; an empty label: there is none. */
+int vc_receive_label(const uint8_t label[VC_LABEL_SZ], const uint8_t *pkt,
+                     const struct vc_rtp *rtp, uint8_t id);
+
 uint32_t vc_depart(struct vc_worker *w);
 /* How a packet of this route leaves, as its first copy did.  rx_ext: the source's, as one word. */
 struct vc_rtp_identity vc_depart_identity(const struct vc_leg *leg, const struct vc_route *route,

@@ -22,7 +22,9 @@
 #define VC_SLOT_VIDEO_SZ 1536u /* packet bytes; an Ethernet frame's worth */
 #define VC_SLOT_AUDIO_SZ 704u  /* Opus at 256 kb/s and 20 ms with header, extensions and tag */
 
-#define VC_SLOT_KEY 1u /* a decoder can start here */
+#define VC_SLOT_KEY 1u      /* a decoder can start here */
+#define VC_SLOT_EMPTY 2u    /* nothing but padding: not for routes */
+#define VC_SLOT_REPAIRED 4u /* came by RTX: says nothing about the way here */
 
 struct vc_slot_head { /* 56 bytes, copied as words */
     uint64_t index;   /* in index, 48 bits */

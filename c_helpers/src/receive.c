@@ -4,6 +4,7 @@
 #include "keyframe.h"
 #include "nack.h"
 #include "report.h"
+#include "rtx.h"
 
 void vc_source_bind(struct vc_worker *w, struct vc_source *source, uint32_t ssrc)
 {
@@ -16,8 +17,8 @@ void vc_source_bind(struct vc_worker *w, struct vc_source *source, uint32_t ssrc
     vc_event_bound(w, VC_EVT_BOUND, source);
 }
 
-static int label_is(const uint8_t label[VC_LABEL_SZ], const uint8_t *pkt,
-                    const struct vc_rtp *rtp, uint8_t id)
+int vc_receive_label(const uint8_t label[VC_LABEL_SZ], const uint8_t *pkt,
+                     const struct vc_rtp *rtp, uint8_t id)
 {
     uint8_t padded[VC_LABEL_SZ] = { 0 };
     uint32_t sz = 0;
@@ -43,8 +44,8 @@ static struct vc_source *propose_source(const struct vc_worker *w, const struct 
         if (source->bound)
             continue;
         if ((source->flags & VC_SOURCE_BY_LABEL) &&
-            label_is(source->mid, pkt, rtp, leg->rx_ext[VC_EXT_MID]) &&
-            label_is(source->rid, pkt, rtp, leg->rx_ext[VC_EXT_RID]))
+            vc_receive_label(source->mid, pkt, rtp, leg->rx_ext[VC_EXT_MID]) &&
+            vc_receive_label(source->rid, pkt, rtp, leg->rx_ext[VC_EXT_RID]))
             return source;
         if ((source->flags & VC_SOURCE_BY_PT) && source->pt == rtp->pt)
             return source;
@@ -105,6 +106,8 @@ static void receive_rtp(struct vc_worker *w, struct vc_leg *leg, const struct vc
         vc_receive_flush(w); /* what waits may be the packet that binds this SSRC */
         source = vc_leg_source(w, leg, rtp.ssrc);
     }
+    if (!source && vc_rtx_receive(w, leg, pkt, &rtp))
+        return;
     if (!source) {
         source = propose_source(w, leg, pkt->data, &rtp);
         alone = 1;
@@ -129,32 +132,26 @@ static void receive_rtp(struct vc_worker *w, struct vc_leg *leg, const struct vc
         vc_receive_flush(w);
 }
 
-static void accept_packet(struct vc_worker *w, struct vc_leg *leg, struct vc_source *source,
-                          const struct vc_crypto_item *item, struct vc_slot_head *head,
-                          uint64_t position)
+void vc_receive_accept(struct vc_worker *w, struct vc_leg *leg, struct vc_source *source,
+                       struct vc_slot_head *head, uint32_t wire_sz)
 {
-    uint64_t at = source->position; /* below `position` when one before it did not verify */
-    struct vc_slot *slot = vc_history_slot(&source->history, at);
-    int32_t padding;
+    uint64_t at = source->position;
+    const uint8_t *data = vc_history_slot(&source->history, at)->data;
+    int32_t padding = vc_rtp_padding(data, head->sz, &head->rtp);
 
-    if (at != position)
-        memcpy(slot->data, item->dst, item->dst_sz);
-    if (!source->bound)
-        vc_source_bind(w, source, head->rtp.ssrc);
-    head->sz = item->dst_sz;
-    padding = vc_rtp_padding(slot->data, head->sz, &head->rtp);
-    if (padding >= 0 &&
-        vc_keyframe_starts((enum vc_codec)source->codec, slot->data + head->rtp.header_sz,
-                           head->sz - head->rtp.header_sz - (uint32_t)padding))
+    if (padding >= 0 && head->sz - head->rtp.header_sz == (uint32_t)padding)
+        head->flags |= VC_SLOT_EMPTY;
+    else if (padding >= 0 &&
+             vc_keyframe_starts((enum vc_codec)source->codec, data + head->rtp.header_sz,
+                                head->sz - head->rtp.header_sz - (uint32_t)padding))
         head->flags |= VC_SLOT_KEY;
     vc_history_commit(&source->history, at, head);
-    vc_twcc_note(w, leg, source->ssrc, slot->data, &head->rtp);
     vc_nack_arrived(w, leg, source, head->index);
     vc_source_count(source, head, at);
     __atomic_store_n(&source->position, at + 1, __ATOMIC_RELEASE);
     w->c.routed++;
     leg->stats->rx_packets++;
-    leg->stats->rx_bytes += item->src_sz;
+    leg->stats->rx_bytes += wire_sz;
     leg->stats->last_rx_ns = head->arrival_ns;
     if (!source->seen) {
         source->seen = 1;
@@ -164,7 +161,23 @@ static void accept_packet(struct vc_worker *w, struct vc_leg *leg, struct vc_sou
         vc_report_request(w, source->id);
 }
 
-static void announce(struct vc_worker *w, struct vc_source *source)
+static void accept_packet(struct vc_worker *w, struct vc_leg *leg, struct vc_source *source,
+                          const struct vc_crypto_item *item, struct vc_slot_head *head,
+                          uint64_t position)
+{
+    uint64_t at = source->position; /* below `position` when one before it did not verify */
+    struct vc_slot *slot = vc_history_slot(&source->history, at);
+
+    if (at != position)
+        memcpy(slot->data, item->dst, item->dst_sz);
+    if (!source->bound)
+        vc_source_bind(w, source, head->rtp.ssrc);
+    head->sz = item->dst_sz;
+    vc_twcc_note(w, leg, source->ssrc, slot->data, &head->rtp);
+    vc_receive_accept(w, leg, source, head, item->src_sz);
+}
+
+void vc_receive_announce(struct vc_worker *w, struct vc_source *source)
 {
     uint32_t watchers = __atomic_load_n(&source->watchers, __ATOMIC_SEQ_CST);
 
@@ -205,7 +218,7 @@ void vc_receive_flush(struct vc_worker *w)
     batch->cnt = 0;
     for (uint32_t i = 0; i < batch->touched_cnt; i++) {
         batch->touched[i]->pending = 0;
-        announce(w, batch->touched[i]);
+        vc_receive_announce(w, batch->touched[i]);
     }
     batch->touched_cnt = 0;
 }

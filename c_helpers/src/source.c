@@ -52,12 +52,14 @@ void vc_source_count(struct vc_source *source, const struct vc_slot_head *at, ui
 {
     struct vc_source_stats *stats = source->stats;
 
-    if (!source->received || at->index < source->base)
+    if (!source->received || (at->index < source->base && !(at->flags & VC_SLOT_REPAIRED)))
         source->base = at->index; /* what came before the first one was not expected then */
     if (!source->received || at->index > source->highest)
         __atomic_store_n(&source->highest, at->index, __ATOMIC_RELAXED);
-    source->received++;
-    count_jitter(source, at);
+    if (!(at->flags & VC_SLOT_REPAIRED)) { /* RFC 4588 section 10: reports speak of what came itself */
+        source->received++;
+        count_jitter(source, at);
+    }
     if (at->flags & VC_SLOT_KEY) {
         if (!source->key_ns || at->rtp.timestamp != source->key_timestamp) {
             source->key_timestamp = at->rtp.timestamp;

@@ -54,6 +54,8 @@ struct vc_source {
     uint32_t ssrc;
     uint8_t bound, seen, touched, keyframe_wanted;
     uint8_t pt, known; /* known: this process has had this id before */
+    uint8_t rtx_pt, rtx_bound; /* rtx_pt 0: no RTX stream */
+    uint32_t rtx_ssrc;
     uint16_t pending;  /* slots after position that wait for their tag */
     uint8_t mid[VC_LABEL_SZ], rid[VC_LABEL_SZ];
     uint64_t digest;

@@ -31,7 +31,7 @@ static void seal_and_put(uint32_t leg, const uint8_t *data, uint32_t sz, int rtc
     } else if (known) { /* a stream that there is: the rest is the fuzzer's */
         clear[0] = 0x80 | (clear[0] & 0x3f);
         vc_store_be16(clear + 2, (uint16_t)(sequence += 1 + clear[2] % 3));
-        vc_store_be32(clear + 8, 0x80808080);
+        vc_store_be32(clear + 8, 0x80808080 + (clear[11] & 1)); /* or its RTX stream */
     }
     item.src = clear;
     if (rtcp) {
@@ -62,8 +62,12 @@ static void open_call(void)
         set.u.leg_set.rx_ext[VC_EXT_TRANSPORT_CC] = 3;
         world_command(&world, 0, set);
     }
-    world_source(&world, 0, 0, 0x80808080, 0);
-    world_source(&world, 1, 1, 0x80808080, 1);
+    for (uint32_t source = 0; source < 2; source++) {
+        set = world_source_command(source, source, 0x80808080, (int)source);
+        set.u.source_set.rtx_ssrc = 0x80808081;
+        set.u.source_set.rtx_pt = 97;
+        world_command(&world, 0, set);
+    }
     set = world_source_command(2, 0, 0, 1);
     set.u.source_set.flags = VC_SOURCE_BY_LABEL | VC_SOURCE_BY_PT;
     set.u.source_set.codec = VC_CODEC_VP9;
