@@ -223,7 +223,8 @@ class Steering(SteeringTables):
             for pin in self.pin_dir.glob(pattern):
                 pin.unlink()
         self.close()
-        if self._mounted and not any(self.pin_dir.iterdir()):
+        # The kernel keeps maps.debug and progs.debug in each BPF file system.
+        if self._mounted and all(left.suffix == ".debug" for left in self.pin_dir.iterdir()):
             bpf.unmount_bpffs(self.pin_dir)
             self._mounted = False
 

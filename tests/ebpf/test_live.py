@@ -290,7 +290,6 @@ def test_probe_attaches_nothing_and_knows_veth(netns: Pair, load: Loader) -> Non
         assert steering.probe(netns.node_if)[1].usable  # our own program is not foreign
 
 
-@ROOT
 def test_a_bpffs_that_load_mounted_goes_with_unload(tmp_path: Path) -> None:
     steering = Steering.load(tmp_path / "pins")
     assert bpf.is_bpffs(tmp_path / "pins")
@@ -298,7 +297,6 @@ def test_a_bpffs_that_load_mounted_goes_with_unload(tmp_path: Path) -> None:
     assert not bpf.is_bpffs(tmp_path / "pins")
 
 
-@ROOT
 def test_a_bpffs_of_somebody_else_stays(tmp_path: Path) -> None:
     assert ensure_bpffs(tmp_path / "pins") and not ensure_bpffs(tmp_path / "pins")
     try:
