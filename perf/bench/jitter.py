@@ -4,7 +4,7 @@
     (ii)  pacing: vcfwd paced on AF_XDP as shipped against sockets, unpaced: departure spacing
     (iii) why: paced and unpaced through a shallow bottleneck (bottleneck.py)
 
-Everything is measured in two scheduling classes, the same for every relay: SCHED_OTHER and SCHED_FIFO.
+Everything is measured in two scheduling classes, the same for every relay: SCHED_OTHER, SCHED_FIFO.
 The fields are those of the class that is shipped (configs/default.toml); the other's are beside.
 
 Beside: sockets with GSO, sockets paced by the same timer, and (full run) bare sockets.  Every row
