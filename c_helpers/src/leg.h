@@ -48,6 +48,7 @@ struct vc_leg {
     uint8_t header[VC_HEADER_MAX];
     uint8_t dscp_audio, dscp_video;
     uint32_t flags; /* VC_LEG_* */
+    uint64_t estimate_ns, estimate_bps; /* the last one told of */
     uint8_t live, sendable; /* sendable: keys, a nominated address and a backend */
     uint8_t rx_ext[VC_EXT_COUNT], tx_ext[VC_EXT_COUNT];
     uint8_t cname[VC_LABEL_SZ];

@@ -5,6 +5,10 @@
 #include "forward.h"
 
 #define FEEDBACK_NS 1000000000ull /* between two events about a route */
+#define ESTIMATE_NS 500000000ull      /* between two events about a leg */
+#define ESTIMATE_FALLING_NS 20000000ull /* when it fell by an eighth */
+#define LOSSY 26u                     /* a fraction lost of a tenth: told of sooner */
+#define LOSSY_NS 200000000ull
 #define REPORT_AGE_NS 20000000000ull /* an older sender report says nothing any more */
 
 /* ---- out --------------------------------------------------------------------------------- */
@@ -205,7 +209,8 @@ static void on_block(struct vc_worker *w, struct vc_route *route,
     route->stats->jitter = block->jitter;
     if (block->lsr && block->lsr == route->report_middle && passed >= block->dlsr)
         route->stats->rtt_us = (uint32_t)((passed - block->dlsr) * 1000000u >> 16);
-    if (route->feedback_ns && w->now_ns - route->feedback_ns < FEEDBACK_NS)
+    if (route->feedback_ns &&
+        w->now_ns - route->feedback_ns < (block->fraction_lost >= LOSSY ? LOSSY_NS : FEEDBACK_NS))
         return;
     route->feedback_ns = w->now_ns;
     event.u.feedback.route = route->id;
@@ -214,6 +219,22 @@ static void on_block(struct vc_worker *w, struct vc_route *route,
     event.u.feedback.jitter = block->jitter;
     event.u.feedback.highest_seq = block->highest_seq;
     event.u.feedback.rtt_us = route->stats->rtt_us;
+    vc_event_push(w, &event);
+}
+
+/* What falls is told of at once, the rest from time to time. */
+static void on_estimate(struct vc_worker *w, struct vc_leg *leg, uint64_t bitrate_bps)
+{
+    struct vc_event event = { .type = VC_EVT_ESTIMATE };
+
+    if (leg->estimate_ns && w->now_ns - leg->estimate_ns < ESTIMATE_NS &&
+        (bitrate_bps >= leg->estimate_bps - leg->estimate_bps / 8 ||
+         w->now_ns - leg->estimate_ns < ESTIMATE_FALLING_NS))
+        return;
+    leg->estimate_ns = w->now_ns;
+    leg->estimate_bps = bitrate_bps;
+    event.u.estimate.leg = leg->id;
+    event.u.estimate.bitrate_bps = bitrate_bps;
     vc_event_push(w, &event);
 }
 
@@ -255,7 +276,8 @@ static void on_item(struct vc_worker *w, struct vc_leg *leg, const struct vc_rtc
     case VC_RTCP_NACK:
         vc_resend_ask(w, leg, find_route(w, leg, item->media_ssrc), &item->u.nack);
         break;
-    case VC_RTCP_REMB: /* estimation comes with its own object */
+    case VC_RTCP_REMB:
+        on_estimate(w, leg, item->u.bitrate_bps);
         break;
     }
 }

@@ -3,7 +3,7 @@
 
    In: sender reports go to all routes of their source (through the mesh where they are on other
    workers), report blocks become route statistics and events, PLI and FIR become requests to
-   the owner of the source, BYE becomes an event.
+   the owner of the source, NACK becomes resends (resend.h), BYE and REMB become events.
    Out: receiver reports each rtcp_interval_ms, sender reports mapped through the rewrite, PLI.
    Requests for key frames are merged; one source is asked at most once in
    VC_KEYFRAME_THROTTLE_NS. */

@@ -149,15 +149,23 @@ static void test_blocks(void)
     CHECK(events && world.events[(events - 1) % 64].type == VC_EVT_FEEDBACK);
     CHECK_EQ(world.events[(events - 1) % 64].u.feedback.route, 1);
     CHECK_EQ(world.events[(events - 1) % 64].u.feedback.cumulative_lost, 9);
+    block.fraction_lost = 25;
     for (int i = 0; i < 9; i++) { /* one event a second at most */
         world_pass(&world, 100 * WORLD_MS);
         send_block(1, &block);
     }
     world_command(&world, 0, (struct vc_command){ 0 });
     CHECK_EQ(world.event_cnt, events);
+    block.fraction_lost = 26; /* a tenth: at once, and each 200 ms */
+    for (int i = 0; i < 3; i++) {
+        world_pass(&world, 100 * WORLD_MS);
+        send_block(1, &block);
+    }
+    world_command(&world, 0, (struct vc_command){ 0 });
+    CHECK_EQ(world.event_cnt, events + 2);
     block.ssrc = 0x999; /* about nobody */
     send_block(1, &block);
-    CHECK_EQ(world_counters(&world, 0)->consumed, 12);
+    CHECK_EQ(world_counters(&world, 0)->consumed, 15);
     world_fini(&world);
 }
 
@@ -188,6 +196,42 @@ static void test_requests_and_bye(uint32_t workers)
     world_command(&world, 0, (struct vc_command){ 0 });
     CHECK_EQ(world.events[(world.event_cnt - 1) % 64].type, VC_EVT_BYE);
     CHECK_EQ(world.events[(world.event_cnt - 1) % 64].u.bound.source, 1);
+    world_fini(&world);
+}
+
+static void send_remb(uint8_t mantissa) /* times 2^16 bits a second */
+{
+    uint8_t data[24] = { 0x8f, 206, 0, 5, 0, 0, 0, 1, 0, 0, 0, 0, 'R', 'E', 'M', 'B', 1,
+                         16 << 2, 0, mantissa, 0, 0, 1, 1 };
+
+    world_send_rtcp(&world, 1, data, sizeof data);
+    world_step(&world);
+    world_command(&world, 0, (struct vc_command){ 0 });
+}
+
+static void test_estimates(void)
+{
+    uint32_t events;
+
+    open_call(1);
+    world_command(&world, 0, (struct vc_command){ 0 });
+    events = world.event_cnt;
+    send_remb(100);
+    CHECK_EQ(world.event_cnt, events + 1);
+    CHECK_EQ(world.events[events % 64].type, VC_EVT_ESTIMATE);
+    CHECK_EQ(world.events[events % 64].u.estimate.leg, 1);
+    CHECK_EQ(world.events[events % 64].u.estimate.bitrate_bps, 100 << 16);
+    world_pass(&world, 100 * WORLD_MS);
+    send_remb(120); /* rises, or falls a little: in its time */
+    send_remb(90);
+    CHECK_EQ(world.event_cnt, events + 1);
+    send_remb(80); /* falls: at once */
+    send_remb(40); /* but not each packet */
+    CHECK_EQ(world.event_cnt, events + 2);
+    CHECK_EQ(world.events[(events + 1) % 64].u.estimate.bitrate_bps, 80 << 16);
+    world_pass(&world, 500 * WORLD_MS);
+    send_remb(120);
+    CHECK_EQ(world.event_cnt, events + 3);
     world_fini(&world);
 }
 
@@ -238,6 +282,7 @@ int main(void)
     test_blocks();
     test_requests_and_bye(1);
     test_requests_and_bye(2);
+    test_estimates();
     test_refused();
     return check_report();
 }
