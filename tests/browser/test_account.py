@@ -73,6 +73,7 @@ def status(routed: int, stun: int) -> dict[str, Any]:
             "select_verdicts": {},
         },
         "slow_path": {"stun": stun, "dtls": 4},
+        "dataplane": {"restarts": 1},
     }
 
 
@@ -85,6 +86,7 @@ def evidence() -> Evidence:
         after=status(800, 12),
         kernel_udp_datagrams=12,
         node_exit=0,
+        node_log="the end",
         delete_statuses=[200, 200],
     )
 
@@ -94,6 +96,9 @@ def test_a_good_call_has_no_fault() -> None:
     assert outcome.faults == []
     assert outcome.report["accounting_balanced"] is True
     assert outcome.report["drops"] == {"drop_unknown_flow": 3}
+    good = evidence()
+    good.after["copy_drops"] = {"stale": 2, "late": 0}
+    assert conclude(good).report["drops"] == {"drop_unknown_flow": 3, "copy_stale": 2}
     assert outcome.report["kernel_udp_explained"] == {"stun": 12, "dtls": 0, "quic": 0}
     assert (outcome.report["media_packets_in"], outcome.report["join_ms"]) == (800, [10.0, 10.0])
 
@@ -123,6 +128,7 @@ def view(good: Evidence) -> Any:
         (lambda e: e.after["counters"].update(queued=1), "transmitted + queued"),
         (lambda e: e.after["steering"]["verdicts"].update(redirect_media=801), "steered"),
         (lambda e: e.after.update(balanced=False, imbalance="x"), "own books: x"),
+        (lambda e: e.after["dataplane"].update(restarts=2), "was restarted (1): the end"),
         (lambda e: e.media["counters"].update(routed=1000), "routed 1000, but"),
     ],
 )

@@ -48,6 +48,7 @@ class Evidence:
     after: dict[str, Any]
     kernel_udp_datagrams: int
     node_exit: int
+    node_log: str = ""  # its end
     delete_statuses: list[int] = field(default_factory=list)
     screenshots: list[str] = field(default_factory=list)
 
@@ -194,7 +195,7 @@ def _grown(before: Mapping[str, Any], after: Mapping[str, Any], counter: str) ->
 
 
 def drops(status: Mapping[str, Any]) -> dict[str, int]:
-    """By reason: of the workers, and of the steering programs."""
+    """By reason: of the workers (copies as copy_REASON), and of the steering programs."""
     found: dict[str, int] = {}
     steering = status["steering"]
     for verdicts, prefix in (
@@ -205,13 +206,17 @@ def drops(status: Mapping[str, Any]) -> dict[str, int]:
         for label, count in verdicts.items():
             if count and label.startswith(prefix):
                 found[label] = found.get(label, 0) + count
-    return found
+    copies = {f"copy_{label}": count for label, count in status["copy_drops"].items() if count}
+    return found | copies
 
 
 def _imbalances(evidence: Evidence, report: Mapping[str, Any]) -> list[str]:
     """Each law that does not hold, in a sentence."""
     status, faults = evidence.after, []
     counters = status["counters"]
+    if restarts := status["dataplane"]["restarts"] - evidence.before["dataplane"]["restarts"]:
+        # Its counters begin anew, so the other laws cannot hold.
+        return [f"the data plane was restarted ({restarts}): {evidence.node_log}"]
 
     def law(name: str, left: int, right: int) -> None:
         if left != right:

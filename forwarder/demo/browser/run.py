@@ -100,8 +100,8 @@ class BrowserLab:
             except TimeoutError as error:
                 raise DemoError(f"the lab did not end within {bound_s:g} s") from error
             except DemoError as error:
-                words = node.log.read_text(errors="replace") if node.log.exists() else ""
-                raise DemoError(f"{error}\nthe node's last words:\n{words[-NODE_TAIL:]}") from error
+                words = last_words(node)
+                raise DemoError(f"{error}\nthe node's last words:\n{words}") from error
 
     def _stage(self, made: AsyncExitStack) -> tuple[Lab, Node]:
         """Hosts and directories."""
@@ -160,6 +160,7 @@ class BrowserLab:
             after,
             udp_after - udp_before,
             node_exit,
+            last_words(node),
             [status for statuses in left for status in statuses],
             screenshots,
         )
@@ -321,6 +322,10 @@ def unread(host: Host, port: int) -> int:
         if words[0] != "sl" and int(words[1].rpartition(":")[2], 16) == port:
             total += int(words[4].partition(":")[2], 16)
     return total
+
+
+def last_words(node: Node) -> str:
+    return node.log.read_text(errors="replace")[-NODE_TAIL:] if node.log.exists() else ""
 
 
 def cpu_times() -> str:
