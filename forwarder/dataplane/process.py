@@ -26,6 +26,7 @@ from forwarder.dataplane.parts import Parts, assemble, create, drain
 from forwarder.dataplane.setup import Local, Setup, SetupFlags
 from forwarder.dataplane.sockets import Group
 from forwarder.dataplane.started import Started
+from forwarder.dataplane.starved import STARVED_MAX_NS, Starvation
 from forwarder.dataplane.tally import LegStats, RouteStats, Snapshot, SourceStats
 from forwarder.dataplane.watch import POLL_S, STALE_NS, Watch
 from forwarder.errors import DataPlaneError, DataPlaneLost
@@ -315,18 +316,22 @@ class DataPlane:
         return gap_ms
 
     async def _watch(self) -> None:
-        watch, watched = Watch(len(self.segments), self._stale_ns), self._pid
+        watched = 0
         while True:
             if watched != self._pid:
-                watch, watched = Watch(len(self.segments), self._stale_ns), self._pid
+                watched = self._pid
+                watch, starvation = Watch(len(self.segments), self._stale_ns), Starvation(watched)
             try:
                 await asyncio.wait_for(self._ended.wait(), POLL_S)
             except TimeoutError:
                 if self._restarting.locked():
                     continue
                 alive = [segment.alive_until_ns for segment in self.segments]
-                stale = watch.stale(time.monotonic_ns(), alive)
-                if stale is not None:
+                now_ns = time.monotonic_ns()
+                stale = watch.stale(now_ns, alive)
+                if stale is None:
+                    starvation.forget()
+                elif now_ns - alive[stale] > STARVED_MAX_NS or not starvation.waits(stale):
                     await self.restart(f"worker {stale} gave no sign of life", pid=watched)
             else:
                 await self.restart(f"it ended; {self._last_words()}", pid=watched)
