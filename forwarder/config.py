@@ -11,7 +11,6 @@ Where default.toml is: `configs/` beside the package (a checkout, an editable in
 
 from __future__ import annotations
 
-import difflib
 import os
 import socket
 import sys
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from forwarder.configchecks import (
+    CPUS_MAX,
     INTERFACES_MAX,
     WORKERS_MAX,
     address_list,
@@ -34,7 +34,9 @@ from forwarder.configchecks import (
     is_path_or_empty,
     is_token_keys,
     list_of,
+    nearest,
     one_of,
+    processors,
     text,
     whole,
 )
@@ -89,9 +91,7 @@ class Api:
 @dataclass(frozen=True)
 class Dataplane:
     workers: int = whole(1, WORKERS_MAX)
-    cpus: tuple[int, ...] = list_of(
-        WORKERS_MAX, lambda cpu: type(cpu) is int and 0 <= cpu < 4096, "processor numbers"
-    )
+    cpus: tuple[int, ...] = processors(WORKERS_MAX)
     legs_max: int = whole(1, 1 << 20)
     sources_max: int = whole(1, 1 << 20)
     routes_max: int = whole(1, 1 << 22)
@@ -114,6 +114,13 @@ class Dataplane:
 @dataclass(frozen=True)
 class Pacing:
     start_rate: int = whole(0, 100_000_000_000)
+
+
+@dataclass(frozen=True)
+class Tune:
+    housekeeping: tuple[int, ...] = processors(CPUS_MAX)
+    management: tuple[str, ...] = list_of(64, is_interface, "interface names")
+    interrupts: str = one_of("housekeeping", "worker")
 
 
 @dataclass(frozen=True)
@@ -165,6 +172,7 @@ class Config:
     api: Api
     dataplane: Dataplane
     pacing: Pacing
+    tune: Tune
     rooms: RoomLimits
     guard: Guard
     signaling: Signaling
@@ -179,6 +187,7 @@ SECTIONS: dict[str, type[Any]] = {
     "api": Api,
     "dataplane": Dataplane,
     "pacing": Pacing,
+    "tune": Tune,
     "rooms": RoomLimits,
     "guard": Guard,
     "signaling": Signaling,
@@ -222,11 +231,6 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError([f"{path}: not valid TOML: {error}"]) from error
 
 
-def _nearest(name: str, known: list[str]) -> str:
-    match = difflib.get_close_matches(name, known, 1, 0.6)
-    return f"; did you mean {match[0]}?" if match else ""
-
-
 def _known_keys() -> list[str]:
     return [f"{name}.{f.name}" for name, kind in SECTIONS.items() for f in fields(kind)]
 
@@ -234,7 +238,7 @@ def _known_keys() -> list[str]:
 def _unknown(key: str) -> str:
     """`network.prot` -> the nearest of all keys, in this section or another."""
     known = _known_keys()
-    hint = _nearest(key, known)
+    hint = nearest(key, known)
     if not hint:
         leaf = key.rpartition(".")[2]
         homes = [name for name in known if name.rpartition(".")[2] == leaf]
@@ -246,7 +250,7 @@ def _flatten(table: Mapping[str, Any], origin: str, faults: list[str]) -> Iterat
     """The (section.key, value) pairs of a file; what has no place in it becomes a fault."""
     for section, body in table.items():
         if section not in SECTIONS:
-            near = _nearest(section, list(SECTIONS))
+            near = nearest(section, list(SECTIONS))
             if isinstance(body, dict):
                 faults.append(f"{origin}: [{section}]: no such section{near}")
             else:

@@ -6,6 +6,7 @@ sentence "it must be ...".
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable
 from dataclasses import field
@@ -18,6 +19,8 @@ ADDRESSES_MAX = 8
 """Local addresses (VC_LOCALS_MAX)."""
 WORKERS_MAX = 16
 """Worker threads (VC_WORKERS_MAX)."""
+CPUS_MAX = 4096
+"""Processors of a host."""
 
 Check: TypeAlias = Callable[[Any], "str | None"]
 """None, or what the value should be ("a number from 1 to 65535")."""
@@ -82,6 +85,16 @@ def list_of(most: int, item: Callable[[Any], bool], what: str, *, least: int = 0
         return None if ok else f"a list of {size} {what}"
 
     return field(metadata={"check": check})
+
+
+def processors(most: int) -> Any:
+    return list_of(most, lambda cpu: type(cpu) is int and 0 <= cpu < CPUS_MAX, "processor numbers")
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """The end of a sentence about an unknown name: the known one that is like it, if any."""
+    match = difflib.get_close_matches(name, known, 1, 0.6)
+    return f"; did you mean {match[0]}?" if match else ""
 
 
 def address_list(least: int = 0) -> Any:

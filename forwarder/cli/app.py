@@ -27,6 +27,7 @@ COMMANDS: Final = (
     "demo-browser",
     "top",
     "flame",
+    "tune",
 )
 
 

@@ -1,0 +1,91 @@
+"""What only the boot loader can give: isolated cores without a tick, without callbacks.
+
+The file is written; the kernel's command line shows after the restart whether it counts.  vcfwd
+never restarts a host.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from typing import ClassVar
+
+from forwarder.host import cpulist, settings
+from forwarder.host.root import Host
+from forwarder.host.stage import (
+    PERSISTENT,
+    REBOOT,
+    NotApplicable,
+    Site,
+    Stage,
+    State,
+    Step,
+    Verdict,
+)
+
+FILE = "/etc/default/grub.d/60-vcfwd.cfg"
+UPDATE_S = 120
+"""Seconds that update-grub may take."""
+
+
+class Boot(Stage):
+    name = "boot"
+    why = "only the boot loader can keep the tick and the scheduler off a core from the start"
+    capability: ClassVar[str] = "CAP_DAC_OVERRIDE"
+
+    def plan(self, site: Site) -> list[Step]:
+        if not site.host.exists("/etc/default"):
+            raise NotApplicable(
+                f"there is no /etc/default here; the kernel's command line wants: {words(site)}"
+            )
+        text = f'GRUB_CMDLINE_LINUX_DEFAULT="$GRUB_CMDLINE_LINUX_DEFAULT {words(site)}"'
+        return [
+            Step(**{**vars(step), "shell": f"{step.shell} && update-grub"})
+            for step in self.steps(site, f"file:{FILE}", text, risk=REBOOT, lifetime=PERSISTENT)
+        ]
+
+    def judge(self, site: Site, steps: list[Step]) -> Verdict:
+        verdict = super().judge(site, steps)
+        here = site.facts.cmdline.split()
+        missing = [word for word in words(site).split() if word not in here]
+        if verdict.state is State.NOT and not missing:
+            sentence = f"the kernel runs with {words(site)}, but {FILE} does not say so"
+            return Verdict(self.name, State.PARTLY, sentence)
+        if verdict.state is State.OK and missing:
+            sentence = f"{FILE} is written: restart the host for {' '.join(missing)}"
+            return Verdict(self.name, State.PARTLY, sentence)
+        return verdict
+
+    def init(self, host: Host, step: Step) -> None:
+        super().init(host, step)
+        _update(host)
+
+    def revert(self, host: Host, key: str, value: str) -> None:
+        super().revert(host, key, value)
+        folder = host.path(FILE).parent
+        if value == settings.ABSENT and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+        _update(host)
+
+
+def words(site: Site) -> str:
+    """What the kernel's command line should have."""
+    cpus, house = cpulist.show(site.layout.cpus), cpulist.show(site.layout.housekeeping)
+    return (
+        f"isolcpus=managed_irq,domain,{cpus} nohz_full={cpus} rcu_nocbs={cpus} "
+        f"irqaffinity={house} skew_tick=1 nosoftlockup"
+    )
+
+
+def _update(host: Host) -> None:
+    """Makes the boot loader read the files, where there is one."""
+    if not host.live or shutil.which("update-grub") is None or not host.exists("/boot/grub"):
+        return
+    done = subprocess.run(
+        ["update-grub"], capture_output=True, text=True, timeout=UPDATE_S, check=False
+    )
+    if done.returncode != 0:
+        raise OSError(done.returncode, f"update-grub: {done.stderr.strip()[-200:]}")
+
+
+STAGE = Boot()

@@ -1,0 +1,189 @@
+"""The machine, or a capture of it: everything that stages read and write goes through one Host.
+
+`Host()` is this machine.  `Host(DIR)` is the machine that `vcfwd tune capture DIR` took down:
+files under DIR, its NICs in DIR/ethtool.json; what is written goes there too, and nowhere else.
+Reading needs no privileges; Unreadable says which file wants them.  Nothing here decides.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any, Protocol
+
+from forwarder.errors import HostError
+
+KEEP = ".keep"
+"""In a directory of a capture that has nothing else: version control knows no empty ones."""
+FILE_MAX = 1 << 20
+"""Bytes of a file that are read."""
+
+
+class Unreadable(HostError):
+    """A value that only root may read; nothing is known about it."""
+
+
+class Nics(Protocol):
+    """What net.ethtool.Ethtool and a capture have in common."""
+
+    def read(self, nic: str) -> dict[str, Any]: ...
+    def set(self, nic: str, section: str, name: str, value: str) -> None: ...
+
+
+class CapturedNics:
+    """DIR/ethtool.json: a NIC's name -> its sections, as net.ethtool reads them."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def _all(self) -> dict[str, Any]:
+        try:
+            found = json.loads(self._file.read_text())
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise HostError(f"{self._file}: not JSON: {error}: take the capture again") from error
+        if not isinstance(found, dict):
+            raise HostError(f"{self._file}: must be an object with the names of NICs")
+        return found
+
+    def read(self, nic: str) -> dict[str, Any]:
+        found = self._all().get(nic)
+        if not isinstance(found, dict):
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        return found
+
+    def set(self, nic: str, section: str, name: str, value: str) -> None:
+        every = self._all()
+        part = every.get(nic, {}).get(section)
+        if part is None:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        if section == "features":
+            if part[name]["fixed"]:
+                raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+            part[name]["on"] = value == "on"
+        elif section == "rss":
+            part["table"] = [int(queue) for queue in value.split()]
+        elif section == "rules" and value == "none":
+            part.pop(name, None)
+        elif section in ("hash", "rules"):
+            part[name] = value
+        else:
+            part[name] = int(value)
+        self._file.write_text(json.dumps(every, indent=1) + "\n")
+
+
+class Host:
+    """See the module.  One thread."""
+
+    def __init__(self, root: str | os.PathLike[str] = "/", nics: Nics | None = None) -> None:
+        self.root = Path(root)
+        self.live = self.root == Path("/")
+        if not self.root.is_dir():
+            raise HostError(f"{self.root}: no such directory: give one that `tune capture` wrote")
+        self._nics = nics
+
+    @property
+    def nics(self) -> Nics:
+        if self._nics is None:
+            if self.live:
+                from forwarder.net.ethtool import Ethtool
+
+                self._nics = Ethtool()
+            else:
+                self._nics = CapturedNics(self.root / "ethtool.json")
+        return self._nics
+
+    def path(self, name: str) -> Path:
+        """Where `/sys/...` of that machine lies on this one."""
+        return self.root / name.lstrip("/")
+
+    # ---- reading -----------------------------------------------------------------------------
+
+    def read(self, name: str) -> str | None:
+        """A file's text without white space around it; None: the machine has no such thing."""
+        try:
+            with self.path(name).open("rb") as file:
+                return file.read(FILE_MAX).decode(errors="replace").strip()
+        except PermissionError as error:
+            raise Unreadable(f"{name} can be read by root only") from error
+        except OSError:  # absent; or a driver that has no answer (EINVAL, EOPNOTSUPP)
+            return None
+
+    def names(self, name: str) -> list[str]:
+        """Entries of a directory, in order; nothing if there is none."""
+        try:
+            return sorted(set(os.listdir(self.path(name))) - {KEEP})
+        except PermissionError as error:
+            raise Unreadable(f"{name} can be read by root only") from error
+        except OSError:
+            return []
+
+    def exists(self, name: str) -> bool:
+        return self.path(name).exists()
+
+    def link(self, name: str) -> str:
+        """The last part of what a symbolic link points to; empty: there is none."""
+        try:
+            return os.path.basename(os.readlink(self.path(name)))
+        except OSError:
+            return ""
+
+    def ethtool(self, nic: str) -> dict[str, Any]:
+        """Sections of a NIC; OSError(ENODEV): it is gone."""
+        return self.nics.read(nic)
+
+    def running(self, names: frozenset[str]) -> list[str]:
+        """Which of these programs run (names as in /proc/PID/comm, at most 15 characters)."""
+        found = set()
+        for entry in self.names("/proc"):
+            if entry.isdecimal():
+                comm = self.read(f"/proc/{entry}/comm")
+                if comm in names:
+                    found.add(comm)
+        return sorted(found)
+
+    # ---- writing -----------------------------------------------------------------------------
+
+    def write(self, name: str, text: str) -> None:
+        """Into a file of the kernel's (in one write).  OSError with the kernel's reason."""
+        flags = os.O_WRONLY | (0 if self.live else os.O_TRUNC | os.O_CREAT)
+        with open(os.open(self.path(name), flags, 0o644), "wb") as file:
+            file.write(text.encode() + b"\n")
+
+    def write_file(self, name: str, text: str | None) -> None:
+        """A whole file of configuration, atomically and on the disk; None removes it."""
+        path = self.path(name)
+        if text is None:
+            path.unlink(missing_ok=True)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.vcfwd")
+        mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o644
+        with temporary.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+    def make_directory(self, name: str) -> None:
+        self.path(name).mkdir(exist_ok=True)
+
+    def remove_directory(self, name: str) -> None:
+        path = self.path(name)
+        if not self.live:  # a cgroup's files go with its directory
+            for entry in path.iterdir():
+                entry.unlink()
+        path.rmdir()
+
+    # ---- the machine -------------------------------------------------------------------------
+
+    def boot_id(self) -> str:
+        return self.read("/proc/sys/kernel/random/boot_id") or "unknown"
+
+    def systemd(self) -> bool:
+        return self.exists("/run/systemd/system")

@@ -1,0 +1,186 @@
+"""A setting: one value of the host with an address that is still right after a reboot.
+
+    text:PATH          a file of /sys or /proc, its text
+    choice:PATH        one of several words; the chosen one stands in brackets
+    cpus:PATH          a list of processors             mask:PATH   the same, written as a mask
+    file:PATH          a whole file of configuration; (absent) when there is none
+    dir:PATH           a directory of a cgroup: present or absent
+    ethtool:NIC:SECTION.NAME                            see net/ethtool.py
+    irq:NIC:ROLE:QUEUE the processors of an interrupt: by what it is for, never by its number
+
+Values are texts in one normal form, so that two are equal when they mean the same.  `read`: None
+when the host has no such setting; Unreadable when only root may know.  `write`: OSError.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+
+from forwarder.errors import HostError
+from forwarder.host import cpulist, vectors
+from forwarder.host.root import Host
+
+ABSENT = "(absent)"
+PRESENT = "present"
+_FLAGS = {"channels": "-L", "rings": "-G", "coalesce": "-C", "features": "-K"}
+_WORDS = {
+    "rx_usecs": "rx-usecs", "tx_usecs": "tx-usecs", "use_adaptive_rx": "adaptive-rx",
+    "use_adaptive_tx": "adaptive-tx", "combined_count": "combined", "rx_count": "rx",
+    "tx_count": "tx", "rx-gro-hw": "rx-gro-hw", "rx-lro": "lro", "rx-ntuple-filter": "ntuple",
+    "rx-vlan-hw-parse": "rxvlan",
+}  # fmt: skip
+
+
+def split(key: str) -> tuple[str, str]:
+    kind, _, rest = key.partition(":")
+    return kind, rest
+
+
+def nic_of(key: str) -> str:
+    """The interface that a setting belongs to; empty: none."""
+    kind, rest = split(key)
+    if kind in ("ethtool", "irq"):
+        return rest.partition(":")[0]
+    prefix = "/sys/class/net/"
+    return rest.removeprefix(prefix).partition("/")[0] if rest.startswith(prefix) else ""
+
+
+def read(host: Host, key: str) -> str | None:
+    """The value in its normal form."""
+    kind, rest = split(key)
+    if kind == "ethtool":
+        return _read_ethtool(host, rest)
+    if kind == "irq":
+        number = vectors.number(host, *_irq(rest))
+        return None if number is None else _cpus(host.read(_affinity(number)))
+    if kind == "dir":
+        return PRESENT if host.path(rest).is_dir() else ABSENT
+    if kind == "file":
+        text = host.read(rest)
+        return ABSENT if text is None else text
+    text = host.read(rest)
+    if text is None:
+        return None
+    if kind == "choice":
+        return text.partition("[")[2].partition("]")[0] or text
+    if kind == "cpus":
+        return _cpus(text)
+    if kind == "mask":
+        return cpulist.show(cpulist.parse_mask(text))
+    return " ".join(text.split())
+
+
+def write(host: Host, key: str, value: str) -> None:
+    """Sets it.  OSError with the kernel's reason; ENODEV: the NIC or its interrupt is gone."""
+    kind, rest = split(key)
+    if kind == "ethtool":
+        _write_ethtool(host, rest, value)
+    elif kind == "irq":
+        number = vectors.number(host, *_irq(rest))
+        if number is None:
+            raise OSError(errno.ENODEV, f"no such interrupt: {rest}")
+        host.write(_affinity(number), value)
+    elif kind == "dir":
+        (host.make_directory if value == PRESENT else host.remove_directory)(rest)
+    elif kind == "file":
+        host.write_file(rest, None if value == ABSENT else value + "\n")
+    elif kind == "mask":
+        host.write(rest, cpulist.show_mask(cpulist.parse(value)))
+    else:
+        host.write(rest, value)
+
+
+def shell(host: Host, key: str, value: str) -> str:
+    """The line that does the same by hand."""
+    kind, rest = split(key)
+    if kind == "ethtool":
+        return _shell_ethtool(rest, value)
+    if kind == "irq":
+        number = vectors.number(host, *_irq(rest))
+        return f"echo {value} > {_affinity(number if number is not None else -1)}"
+    if kind == "dir":
+        return f"{'mkdir' if value == PRESENT else 'rmdir'} {rest}"
+    if kind == "file":
+        if value == ABSENT:
+            return f"rm -f {rest}"
+        lines = " ".join(shlex.quote(line) for line in value.split("\n"))
+        return f"printf '%s\\n' {lines} > {rest}"
+    if rest.startswith("/proc/sys/"):
+        name = rest.removeprefix("/proc/sys/").replace("/", ".")
+        return f"sysctl -w {name}={shlex.quote(value)}"
+    shown = cpulist.show_mask(cpulist.parse(value)) if kind == "mask" else value
+    return f"echo {shlex.quote(shown)} > {rest}"
+
+
+# ---- the kinds -------------------------------------------------------------------------------
+
+
+def _cpus(text: str | None) -> str | None:
+    return None if text is None else cpulist.show(cpulist.parse(text))
+
+
+def _irq(rest: str) -> tuple[str, str, str]:
+    nic, role, queue = rest.split(":")
+    return nic, role, queue
+
+
+def _affinity(number: int) -> str:
+    return f"/proc/irq/{number}/smp_affinity_list"
+
+
+def _ethtool(rest: str) -> tuple[str, str, str]:
+    nic, _, what = rest.rpartition(":")
+    section, _, name = what.partition(".")
+    return nic, section, name
+
+
+def _read_ethtool(host: Host, rest: str) -> str | None:
+    nic, section, name = _ethtool(rest)
+    try:
+        part = host.ethtool(nic).get(section)
+    except OSError as error:
+        if error.errno in (errno.ENODEV, errno.ENXIO):
+            return None
+        raise HostError(f"{nic}: ethtool: {error.strerror}") from error
+    if section == "rules":
+        return None if part is None else str(part.get(name, "none"))
+    if part is None or name not in part:
+        return None
+    if section == "features":
+        return "on" if part[name]["on"] else "off"
+    return show_table(part["table"]) if section == "rss" else str(part[name])
+
+
+def show_table(table: list[int]) -> str:
+    """`equal 4`, or queue for queue."""
+    count = max(table, default=0) + 1
+    equal = all(queue == at % count for at, queue in enumerate(table))
+    return f"equal {count}" if equal else " ".join(map(str, table))
+
+
+def _write_ethtool(host: Host, rest: str, value: str) -> None:
+    nic, section, name = _ethtool(rest)
+    if section == "rss" and value.startswith("equal "):
+        size = len(host.ethtool(nic).get("rss", {}).get("table", []))
+        if not size:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        count = int(value.split()[1])
+        value = " ".join(str(at % count) for at in range(size))
+    host.nics.set(nic, section, name, value)
+
+
+def _shell_ethtool(rest: str, value: str) -> str:
+    nic, section, name = _ethtool(rest)
+    if section in _FLAGS:
+        shown = {"0": "off", "1": "on"}.get(value, value) if "adaptive" in name else value
+        return f"ethtool {_FLAGS[section]} {nic} {_WORDS.get(name, name)} {shown}"
+    if section == "rss":
+        equal = value.startswith("equal ")
+        return f"ethtool -X {nic} {value}" if equal else f"ethtool -X {nic} # {value}"
+    if section == "hash":
+        return f"ethtool -N {nic} rx-flow-hash {name} {value}"
+    if value == "none":
+        return f"ethtool -N {nic} delete N  # N: the rule of UDP port {name} in `ethtool -n {nic}`"
+    return f"ethtool -N {nic} flow-type udp4 dst-port {name} action {value}"

@@ -1,0 +1,127 @@
+"""What a command is about: the host, the NICs that count, the cores, and the notes on both.
+
+Without --nic: the configured interfaces; else every physical NIC that is not management; else the
+host's stages, with those steps of the management NICs that do not reset a link.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from forwarder.config import Config
+from forwarder.errors import HostError
+from forwarder.host import drivers, facts, layout, management
+from forwarder.host.facts import Facts, Nic
+from forwarder.host.root import Host
+from forwarder.host.stage import Site, Wishes
+
+FRAME_BYTES = 2048
+
+
+class NoSuchNic(HostError):
+    """An interface that is not there, or cannot be tuned, was asked for."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    site: Site
+    notes: tuple[str, ...]
+
+
+def survey(host: Host, config: Config, asked: Sequence[str] = (), *, given: bool = False) -> Survey:
+    """`asked`: --nic; `given`: the configuration is of a file, so its count of workers counts.
+
+    NoSuchNic, HostError: an interface or a core does not exist."""
+    found = facts.gather(host)
+    kept = management.find(host, found.nics, config.tune.management)
+    notes: list[str] = []
+    names, parents = _targets(found, asked or config.network.interfaces)
+    guarded: frozenset[str] = frozenset()
+    if not names:
+        physical = [nic.name for nic in found.nics.values() if nic.kind == "physical"]
+        names = [name for name in physical if name not in kept]
+        if not names and physical:
+            names, guarded = physical, frozenset(physical)
+            notes.append(
+                f"{', '.join(physical)}: {kept[physical[0]]}, so it is management: host stages, "
+                "and of its steps only those that do not reset its link; --nic "
+                f"{physical[0]} plans them all"
+            )
+        elif not names:
+            notes.append("there is no physical NIC: host stages only")
+    nics = [found.nics[name] for name in names]
+    cores = layout.choose(
+        found,
+        nics,
+        count=config.dataplane.workers if given else 0,
+        pinned=config.dataplane.cpus,
+        housekeeping=config.tune.housekeeping,
+    )
+    table = drivers.load()
+    notes += [table.quote(nic, found) for nic in nics if nic.kind == "physical"]
+    site = Site(
+        host=host,
+        facts=found,
+        layout=cores,
+        nics=tuple(nics),
+        drivers=table,
+        wishes=_wishes(config),
+        management=kept,
+        guarded=guarded,
+        vlan_parents=parents,
+    )
+    return Survey(site, tuple(notes))
+
+
+def refreshed(site: Site) -> Site:
+    """The same cores and NICs, read again.  NoSuchNic: a NIC has gone meanwhile."""
+    found = facts.gather(site.host)
+    gone = [nic.name for nic in site.nics if nic.name not in found.nics]
+    if gone:
+        raise NoSuchNic(f"{gone[0]} has gone meanwhile: plug it in, or leave it out")
+    nics = tuple(found.nics[nic.name] for nic in site.nics)
+    return dataclasses.replace(site, facts=found, nics=nics)
+
+
+def _wishes(config: Config) -> Wishes:
+    plane = config.dataplane
+    return Wishes(
+        busy_poll=plane.busy_poll,
+        fifo=plane.scheduler == "fifo",
+        packet_bytes=plane.frames * FRAME_BYTES,
+        port=config.network.port,
+        interrupts=config.tune.interrupts,
+    )
+
+
+def _targets(found: Facts, names: Sequence[str]) -> tuple[list[str], frozenset[str]]:
+    """Interfaces to tune for those named: a bond's slaves, a VLAN's parent."""
+    targets: list[str] = []
+    parents: set[str] = set()
+    for name in names:
+        nic = found.nics.get(name)
+        if nic is None:
+            near = difflib.get_close_matches(name, found.nics, 1, 0.5)
+            hint = f"; did you mean {near[0]}?" if near else f": there are {', '.join(found.nics)}"
+            raise NoSuchNic(f"there is no interface {name}{hint}")
+        if nic.kind == "bond":
+            targets += [n for n in found.nics if found.nics[n].master == name]
+        elif nic.kind == "vlan" and nic.lower:
+            parents.add(nic.lower[0])
+            targets.append(nic.lower[0])
+        elif nic.kind in ("bridge", "macvlan", "tunnel", "loopback"):
+            raise NoSuchNic(_refusal(nic, found))
+        else:
+            targets.append(name)
+    return list(dict.fromkeys(targets)), frozenset(parents)
+
+
+def _refusal(nic: Nic, found: Facts) -> str:
+    ports = [n for n in found.nics if found.nics[n].master == nic.name] or list(nic.lower)
+    if nic.kind == "loopback":
+        return f"{nic.name} is the loopback interface: there is nothing to tune"
+    use = f"use {' or '.join(ports)}" if ports else "use the physical interface below it"
+    return f"{nic.name} is a {nic.kind}: XDP cannot bypass the kernel there; {use}"
