@@ -470,12 +470,23 @@ struct vc_rtcp_index { /* 24 bytes */
     uint64_t window[2];
 };
 
-struct vc_leg_index { /* 64 bytes; indexed by leg */
+/* SRTCP indices count for each sender's SSRC (RFC 3711 section 3.2.3), and a receiver may report
+   from several.  Those of sources have a window in vc_source_index; others get one here, and
+   from the last place on they share one: a report may be taken for a replay, never the reverse. */
+#define VC_LEG_SENDERS 4u
+
+struct vc_rtcp_sender { /* 32 bytes */
+    uint32_t ssrc; /* valid when rx.flags says started */
+    uint32_t pad;
+    struct vc_rtcp_index rx;
+};
+
+struct vc_leg_index { /* 192 bytes; indexed by leg */
     uint64_t key_id;
     uint32_t rtcp_tx; /* next SRTCP index to use */
     uint32_t pad;
-    struct vc_rtcp_index rtcp_rx;
-    uint64_t reserved[3];
+    struct vc_rtcp_sender senders[VC_LEG_SENDERS];
+    uint64_t reserved[6];
 };
 
 struct vc_source_index { /* 384 bytes; indexed by source */
@@ -597,7 +608,7 @@ _Static_assert(sizeof(struct vc_leg_stats) == 64, "vc_leg_stats");
 _Static_assert(sizeof(struct vc_source_stats) == 64, "vc_source_stats");
 _Static_assert(sizeof(struct vc_route_stats) == 64, "vc_route_stats");
 _Static_assert(sizeof(struct vc_tx_index) == 128, "vc_tx_index");
-_Static_assert(sizeof(struct vc_leg_index) == 64, "vc_leg_index");
+_Static_assert(sizeof(struct vc_leg_index) == 192, "vc_leg_index");
 _Static_assert(sizeof(struct vc_source_index) == 384, "vc_source_index");
 _Static_assert(sizeof(struct vc_index_header) == 64, "vc_index_header");
 
