@@ -24,9 +24,8 @@ static void seal_and_put(uint32_t leg, const uint8_t *data, uint32_t sz, int rtc
         clear[0] = 0x81;
         clear[1] = 205;
         vc_store_be16(clear + 2, (uint16_t)(sz / 4 - 1));
-        vc_store_be32(clear + 8, 0x100 + clear[11] % 6);
-        clear[12] = 0; /* among the numbers that have left */
-        clear[13] |= 64;
+        vc_store_be32(clear + 8, clear[11] & 1 ? 0x100 + clear[11] % 6 : leg == 2 ? 0x100 : 0x103);
+        vc_store_be16(clear + 12, (uint16_t)(100 + clear[13] % 8)); /* what may have left */
         item.src_sz = sz;
     } else if (known) { /* a stream that there is: the rest is the fuzzer's */
         clear[0] = 0x80 | (clear[0] & 0x3f);
@@ -88,6 +87,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t sz)
     uint32_t held = 0;
 
     open_call();
+    for (uint32_t i = 0; i < 4; i++) { /* something to ask for */
+        struct world_rtp rtp = { .index = ++sequence, .ssrc = 0x80808080, .payload_sz = 20 };
+
+        world_send(&world, 0, &rtp);
+    }
+    world_step(&world);
     while (sz >= 4) {
         uint32_t how = data[0], n = 1 + (data[1] | (uint32_t)(data[2] & 7) << 8), leg = how % 3;
 
@@ -99,7 +104,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t sz)
         if (how & 0x80)
             world_put(&world, 0, leg, data, n);
         else
-            seal_and_put(leg, data, n, (how & 0x60) == 0x40, how & 0x20);
+            seal_and_put(leg, data, n, (how & 0x60) == 0x40, how & 0x28);
         data += n;
         sz -= n;
         if (how & 0x10 || ++held == 100) {
