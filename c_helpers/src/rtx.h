@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* RTX from a publisher (RFC 4588): a packet that was lost comes again on a stream of its own, with
+/* RTX from a sender (RFC 4588): a packet that was lost comes again on a stream of its own, with
    the number that it had before its payload.  It goes into its source's history under that
    number, as if it had come late.  What brings nothing new (padding, a number that was here
    before) is consumed: it is told of in feedback, and no route sees it.

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Transport-wide feedback towards a publisher (draft-holmer-rmcat-transport-wide-cc-extensions-01):
+/* Transport-wide feedback towards a sender (draft-holmer-rmcat-transport-wide-cc-extensions-01):
    when each packet of a leg came, of media, RTX and padding alike, by the number that its sender
    wrote into the header extension.  Only authentic packets count.
 

@@ -319,7 +319,7 @@ struct vc_event { /* 64 bytes */
     X(tx_again, "of them: told to call again")                                                     \
     X(keyframe_requests, "PLI sent upstream")                                                      \
     X(keyframe_merged, "requests merged into one already on its way")                              \
-    X(nacked, "lost packets that publishers were asked for, repeats included")                     \
+    X(nacked, "lost packets that senders were asked for, repeats included")                        \
     X(nack_repaired, "of these packets: came afterwards")                                          \
     X(nack_lost, "of these packets: given up, or too many at once to ask for")                     \
     X(rtx_rx, "RTX packets received, padding included")                                            \
