@@ -1,4 +1,4 @@
-"""The forwarding table as values: legs, sources, routes, and the commands that change them.
+"""The forwarding table as values: legs, sources, routes.
 
 Law: nothing here does I/O, reads a clock or knows cffi.  `rooms` computes a Table, `diff` turns
 two tables into commands, `dataplane` encodes commands into the records of
@@ -20,7 +20,7 @@ from functools import cached_property
 from hashlib import blake2b
 from ipaddress import ip_address
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any
 
 LEG_TUPLES_MAX = 4
 """Validated 5-tuples of a leg (VC_LEG_TUPLES)."""
@@ -327,93 +327,3 @@ class HeaderTemplate:
     l3_off: int
     header: bytes
     generation: int
-
-
-# ---- commands: one value for each change; see enum vc_cmd_type ------------------------------
-
-
-@dataclass(frozen=True)
-class LegSet:
-    """Create or change a leg.  The same key_id keeps keys, indices and replay windows."""
-
-    leg: Leg
-
-
-@dataclass(frozen=True)
-class LegHeader:
-    """Give a leg its prebuilt header."""
-
-    leg: int
-    template: HeaderTemplate
-
-
-@dataclass(frozen=True)
-class LegRate:
-    """Set a leg's pacing rate, bits a second; 0: unpaced."""
-
-    leg: int
-    rate_bps: int
-
-
-@dataclass(frozen=True)
-class LegRemove:
-    leg: int
-
-
-@dataclass(frozen=True)
-class SourceSet:
-    source: Source
-
-
-@dataclass(frozen=True)
-class SourceRemove:
-    source: int
-
-
-@dataclass(frozen=True)
-class RouteSet:
-    """Create a route, or change its source, label or `paused` (which becomes a route_filter)."""
-
-    route: Route
-
-
-@dataclass(frozen=True)
-class RouteFilter:
-    """Limit a route.  `paused` drops everything; on resume its gate waits for a key frame."""
-
-    route: int
-    paused: bool = False
-    max_spatial: int = 0xFF
-    max_temporal: int = 0xFF
-
-
-@dataclass(frozen=True)
-class RouteRemove:
-    route: int
-
-
-@dataclass(frozen=True)
-class KeyframeRequest:
-    """Ask the sender of a source for a key frame (merged: at most one each 300 ms)."""
-
-    source: int
-
-
-@dataclass(frozen=True)
-class Begin:
-    """The replayed table is complete: receive (ends VC_SETUP_HOLD)."""
-
-
-Command: TypeAlias = (
-    LegSet
-    | LegHeader
-    | LegRate
-    | LegRemove
-    | SourceSet
-    | SourceRemove
-    | RouteSet
-    | RouteFilter
-    | RouteRemove
-    | KeyframeRequest
-    | Begin
-)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from forwarder.commands import Command
 from forwarder.dataplane.abi import STATUSES, lib
 from forwarder.dataplane.encode import decode_event, encode, encode_dump
 from forwarder.dataplane.events import Event
@@ -25,7 +26,6 @@ from forwarder.dataplane.outcome import Dump, Outcome
 from forwarder.dataplane.placement import Key, NotThere, Placement, Plan, Undo
 from forwarder.dataplane.process import DataPlane
 from forwarder.errors import DataPlaneError, DataPlaneLost
-from forwarder.table import Command
 
 log = logging.getLogger(__name__)
 

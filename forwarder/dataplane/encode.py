@@ -4,6 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from forwarder.commands import (
+    Begin,
+    Command,
+    KeyframeRequest,
+    LegHeader,
+    LegRate,
+    LegRemove,
+    LegSet,
+    RouteFilter,
+    RouteRemove,
+    RouteSet,
+    SourceRemove,
+    SourceSet,
+)
 from forwarder.dataplane.abi import ffi, lib
 from forwarder.dataplane.addresses import pack_ip
 from forwarder.dataplane.events import (
@@ -14,23 +28,7 @@ from forwarder.dataplane.events import (
     SourceActive,
     SourceEnded,
 )
-from forwarder.table import (
-    Begin,
-    Command,
-    KeyframeRequest,
-    Leg,
-    LegHeader,
-    LegRate,
-    LegRemove,
-    LegSet,
-    Route,
-    RouteFilter,
-    RouteRemove,
-    RouteSet,
-    Source,
-    SourceRemove,
-    SourceSet,
-)
+from forwarder.table import Leg, Route, Source
 
 
 def _be16(port: int) -> int:

@@ -10,6 +10,20 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from forwarder.commands import (
+    Begin,
+    Command,
+    KeyframeRequest,
+    LegHeader,
+    LegRate,
+    LegRemove,
+    LegSet,
+    RouteFilter,
+    RouteRemove,
+    RouteSet,
+    SourceRemove,
+    SourceSet,
+)
 from forwarder.dataplane.events import Event
 from forwarder.dataplane.outcome import Dump, Outcome
 from forwarder.dataplane.placement import NotThere, Placement
@@ -18,25 +32,7 @@ from forwarder.dataplane.sockets import Group
 from forwarder.dataplane.started import Started
 from forwarder.dataplane.tally import LegStats, RouteStats, Snapshot, SourceStats, Tally, add
 from forwarder.errors import DataPlaneLost
-from forwarder.table import (
-    Begin,
-    Command,
-    KeyframeRequest,
-    Leg,
-    LegHeader,
-    LegRate,
-    LegRemove,
-    LegSet,
-    Queue,
-    Route,
-    RouteFilter,
-    RouteRemove,
-    RouteSet,
-    Source,
-    SourceRemove,
-    SourceSet,
-    Tuple5,
-)
+from forwarder.table import Leg, Queue, Route, Source, Tuple5
 
 DSCP_MAX = 63
 """Six bits (RFC 2474)."""

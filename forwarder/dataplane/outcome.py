@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from forwarder.commands import Command
 from forwarder.dataplane.events import Event
 from forwarder.errors import CommandRefused
-from forwarder.table import Command
 
 Dump = dict[str, dict[int, int]]
 """kind ("leg", "source", "route") -> {id: digest}."""

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from forwarder.errors import CommandRefused
-from forwarder.table import (
+from forwarder.commands import (
     Begin,
     Command,
     KeyframeRequest,
@@ -27,6 +26,7 @@ from forwarder.table import (
     SourceRemove,
     SourceSet,
 )
+from forwarder.errors import CommandRefused
 
 Key = tuple[str, int]
 T = TypeVar("T")

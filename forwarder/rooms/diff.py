@@ -18,23 +18,19 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
+from forwarder.commands import (
+    Command,
+    LegRemove,
+    LegSet,
+    RouteRemove,
+    RouteSet,
+    SourceRemove,
+    SourceSet,
+)
 from forwarder.rooms.core import Rooms
 from forwarder.rooms.plan import plan_dirty
 from forwarder.rooms.state import Dirty, IdKind
-from forwarder.table import (
-    Command,
-    Leg,
-    LegRemove,
-    LegSet,
-    Route,
-    RouteRemove,
-    RouteSet,
-    Source,
-    SourceRemove,
-    SourceSet,
-    Table,
-    Tuple5,
-)
+from forwarder.table import Leg, Route, Source, Table, Tuple5
 
 
 class IdentityChanged(ValueError):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from forwarder.clock import Clock
+from forwarder.commands import KeyframeRequest
 from forwarder.errors import ErrorCode
 from forwarder.ice import IceLite, TuplesChanged
 from forwarder.ids import ParticipantId, RoomId
@@ -22,7 +23,6 @@ from forwarder.signaling import messages as m
 from forwarder.signaling.backend import RoomDetail, RoomInfo, Session
 from forwarder.signaling.tokens import Claims
 from forwarder.supervisor import views
-from forwarder.table import KeyframeRequest
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,11 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
+from forwarder.commands import LegHeader
 from forwarder.dataplane.steering_abi import Flow
 from forwarder.errors import HostError
 from forwarder.net.mirror import Unresolved
-from forwarder.table import HeaderTemplate, Leg, LegHeader, Tuple5
+from forwarder.table import HeaderTemplate, Leg, Tuple5
 
 log = logging.getLogger(__name__)
 

@@ -13,17 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from forwarder.dataplane.commands import CommandClient
-from forwarder.dataplane.outcome import Outcome
-from forwarder.errors import CommandRefused, DataPlaneLost
-from forwarder.rooms.core import Rooms
-from forwarder.rooms.diff import IdentityChanged, Observed, Told, diff, diff_dirty, release_gone
-from forwarder.rooms.plan import plan
-from forwarder.rooms.state import Dirty
-from forwarder.store.database import StoreError
-from forwarder.supervisor.legpaths import LegPaths
-from forwarder.table import (
-    EMPTY,
+from forwarder.commands import (
     Begin,
     Command,
     KeyframeRequest,
@@ -33,6 +23,16 @@ from forwarder.table import (
     RouteSet,
     SourceSet,
 )
+from forwarder.dataplane.commands import CommandClient
+from forwarder.dataplane.outcome import Outcome
+from forwarder.errors import CommandRefused, DataPlaneLost
+from forwarder.rooms.core import Rooms
+from forwarder.rooms.diff import IdentityChanged, Observed, Told, diff, diff_dirty, release_gone
+from forwarder.rooms.plan import plan
+from forwarder.rooms.state import Dirty
+from forwarder.store.database import StoreError
+from forwarder.supervisor.legpaths import LegPaths
+from forwarder.table import EMPTY
 
 log = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from forwarder.commands import Command
 from forwarder.rooms.admission import Limits
 from forwarder.rooms.core import Rooms
 from forwarder.rooms.diff import Told, diff, diff_dirty
@@ -18,7 +19,7 @@ from forwarder.rooms.roles import Role
 from forwarder.rooms.room import TrackSpec
 from forwarder.rtp.codecs import Codec, Kind
 from forwarder.rtp.suites import Suite
-from forwarder.table import EMPTY, Command, Tuple5
+from forwarder.table import EMPTY, Tuple5
 from perf.bench import stats, vcfwd
 from perf.bench.lab import PORT, Lab, say
 from perf.bench.relay import Case

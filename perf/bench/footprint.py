@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from forwarder.commands import Command, LegSet, RouteSet, SourceSet
 from forwarder.dataplane.abi import COUNTERS
-from forwarder.table import Command, LegSet, Queue, Route, RouteSet, Source, SourceSet
+from forwarder.table import Queue, Route, Source
 from perf.bench import meter as meters
 from perf.bench import stats, vcfwd
 from perf.bench.gatherings import HD, HD_SIZE, START_RATE

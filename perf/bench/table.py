@@ -10,21 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from forwarder.commands import Command, LegHeader, LegRate, LegSet, RouteSet, SourceSet
 from forwarder.net.header import build_header
-from forwarder.table import (
-    Command,
-    HeaderTemplate,
-    Leg,
-    LegHeader,
-    LegRate,
-    LegSet,
-    Queue,
-    Route,
-    RouteSet,
-    Source,
-    SourceSet,
-    Tuple5,
-)
+from forwarder.table import HeaderTemplate, Leg, Queue, Route, Source, Tuple5
 from perf.bench import keys
 
 SSRC = 0x10000

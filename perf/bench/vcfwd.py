@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from forwarder.commands import Command
 from forwarder.dataplane.commands import CommandClient
 from forwarder.dataplane.control import Control
 from forwarder.dataplane.process import DataPlane, find_binary
 from forwarder.dataplane.setup import Interface, Local, Setup, SetupFlags
 from forwarder.dataplane.steering import Flow, Rates, Steering, ensure_bpffs
 from forwarder.dataplane.tally import Snapshot, imbalance
-from forwarder.table import Command, Tuple5
+from forwarder.table import Tuple5
 from perf.bench import keys
 from perf.bench.lab import (
     PORT,

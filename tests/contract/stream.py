@@ -13,18 +13,8 @@ from typing import Any
 
 import pylibsrtp
 
-from forwarder.table import (
-    Command,
-    Leg,
-    LegSet,
-    Queue,
-    Route,
-    RouteSet,
-    Source,
-    SourceSet,
-    Suite,
-    Tuple5,
-)
+from forwarder.commands import Command, LegSet, RouteSet, SourceSet
+from forwarder.table import Leg, Queue, Route, Source, Suite, Tuple5
 
 _PROFILES = {
     Suite.AEAD_AES_128_GCM: pylibsrtp.Policy.SRTP_PROFILE_AEAD_AES_128_GCM,

@@ -11,25 +11,21 @@ import pytest
 import pytest_asyncio
 from planes import SETUP, WORLDS, World, leg, route, source
 
-from forwarder.dataplane.fake import WHY
-from forwarder.errors import CommandRefused, DataPlaneLost
-from forwarder.table import (
-    Codec,
-    Ext,
-    HeaderTemplate,
+from forwarder.commands import (
     KeyframeRequest,
     LegHeader,
     LegRate,
     LegRemove,
     LegSet,
-    Queue,
     RouteFilter,
     RouteRemove,
     RouteSet,
     SourceRemove,
     SourceSet,
-    extensions,
 )
+from forwarder.dataplane.fake import WHY
+from forwarder.errors import CommandRefused, DataPlaneLost
+from forwarder.table import Codec, Ext, HeaderTemplate, Queue, extensions
 
 BASE = (LegSet(leg(1)), LegSet(leg(2)), SourceSet(source(1)), RouteSet(route(1)))
 

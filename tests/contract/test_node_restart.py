@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from node_kit import PATIENCE_S, Call, Site, Up, call_on, node_of, until, up
 
+from forwarder.commands import KeyframeRequest, RouteRemove
 from forwarder.dataplane import commands
 from forwarder.dataplane.encode import encode
 from forwarder.rooms.diff import Observed, diff
@@ -19,7 +20,6 @@ from forwarder.rooms.plan import plan
 from forwarder.rooms.roles import Role
 from forwarder.rtp.suites import Suite
 from forwarder.supervisor.node import Node
-from forwarder.table import KeyframeRequest, RouteRemove
 
 
 @pytest.fixture

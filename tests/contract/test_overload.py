@@ -15,12 +15,12 @@ import pytest_asyncio
 from planes import SETUP, World, find_real, leg, real_world, route, source
 
 pytest.importorskip("forwarder.dataplane.abi", reason="_ring is not built")
+from forwarder.commands import KeyframeRequest, LegRate, LegSet, RouteSet, SourceSet
 from forwarder.dataplane.abi import Segment
 from forwarder.dataplane.commands import CommandClient
 from forwarder.dataplane.encode import encode
 from forwarder.dataplane.process import DataPlane
 from forwarder.errors import DataPlaneLost
-from forwarder.table import KeyframeRequest, LegRate, LegSet, RouteSet, SourceSet
 
 
 @pytest_asyncio.fixture

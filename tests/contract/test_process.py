@@ -19,13 +19,14 @@ from planes import SETUP, find_real, leg, real_world, route, source
 from stream import Stream
 
 pytest.importorskip("forwarder.dataplane.abi", reason="_ring is not built")
+from forwarder.commands import Begin, LegSet, RouteSet, SourceSet
 from forwarder.dataplane.commands import CommandClient
 from forwarder.dataplane.control import Control
 from forwarder.dataplane.process import DataPlane
 from forwarder.dataplane.selector import attach_classic
 from forwarder.dataplane.tally import imbalance
 from forwarder.errors import DataPlaneError, HostError
-from forwarder.table import Begin, LegSet, RouteSet, SourceSet, Suite
+from forwarder.table import Suite
 
 ROOT = Path(__file__).resolve().parents[2]
 FAULTS = ROOT / "build" / "faults" / "vcfwd-dataplane"
@@ -145,6 +146,7 @@ from planes import SETUP, leg, route, source
 from forwarder.dataplane.commands import CommandClient
 from forwarder.dataplane.process import DataPlane
 from forwarder.dataplane.selector import attach_classic
+from forwarder.commands import *
 from forwarder.table import *
 async def main():
     plane = DataPlane(Path(sys.argv[1]), on_group=lambda g: attach_classic(g.sockets))

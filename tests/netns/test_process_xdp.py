@@ -23,8 +23,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
 from planes import SETUP, find_real
 from stream import Stream
 
+from forwarder.commands import Begin, Command, LegHeader
 from forwarder.net.mirror import Mirror
-from forwarder.table import Begin, Command, HeaderTemplate, LegHeader, Tuple5
+from forwarder.table import HeaderTemplate, Tuple5
 
 pytest.importorskip("forwarder.dataplane._bpf", reason="_bpf is not built")
 from forwarder.dataplane.commands import CommandClient

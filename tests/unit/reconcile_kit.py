@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rooms_kit import audio, join, make_rooms, tuple5, video
 
+from forwarder.commands import Command, LegHeader
 from forwarder.dataplane.fake import FakeCommandClient, FakeDataPlane
 from forwarder.dataplane.outcome import Outcome
 from forwarder.dataplane.setup import Local, Setup
@@ -20,7 +21,7 @@ from forwarder.rooms.state import Dirty
 from forwarder.store.database import StoreError
 from forwarder.supervisor.legpaths import LegPaths
 from forwarder.supervisor.reconcile import Reconciler
-from forwarder.table import Command, HeaderTemplate, LegHeader, Tuple5
+from forwarder.table import HeaderTemplate, Tuple5
 
 PATIENCE_S = 10.0
 

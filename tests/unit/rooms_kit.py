@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field, replace
 
+from forwarder.commands import LegRemove, LegSet, RouteRemove, RouteSet, SourceRemove, SourceSet
 from forwarder.errors import Refused
 from forwarder.rooms.admission import Limits
 from forwarder.rooms.core import Rooms
@@ -13,16 +14,7 @@ from forwarder.rooms.room import TrackSpec
 from forwarder.rooms.state import IdKind
 from forwarder.rtp.codecs import Codec, Kind
 from forwarder.rtp.suites import Suite
-from forwarder.table import (
-    LegRemove,
-    LegSet,
-    RouteRemove,
-    RouteSet,
-    SourceRemove,
-    SourceSet,
-    Table,
-    Tuple5,
-)
+from forwarder.table import Table, Tuple5
 
 SUITES = [Suite.GCM, Suite.SHA1]
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from forwarder import table
+from forwarder.commands import LegSet, RouteSet, SourceSet
 from forwarder.dataplane.abi import ffi, lib
 from forwarder.dataplane.encode import decode_event, encode
 from forwarder.dataplane.events import EstimateReceived
-from forwarder.table import Ext, Leg, LegSet, Route, RouteSet, Source, SourceSet, Suite
+from forwarder.table import Ext, Leg, Route, Source, Suite
 
 KEYS = {"rx_key": bytes(16), "rx_salt": bytes(14), "tx_key": bytes(16), "tx_salt": bytes(14)}
 

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from forwarder.dataplane.placement import NotThere, Placement
-from forwarder.table import (
+from forwarder.commands import (
     KeyframeRequest,
-    Leg,
     LegRate,
     LegRemove,
     LegSet,
-    Route,
     RouteFilter,
     RouteRemove,
     RouteSet,
-    Source,
     SourceRemove,
     SourceSet,
-    Suite,
 )
+from forwarder.dataplane.placement import NotThere, Placement
+from forwarder.table import Leg, Route, Source, Suite
 
 
 def leg(number: int, worker: int) -> Leg:

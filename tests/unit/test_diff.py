@@ -18,24 +18,12 @@ from hypothesis.stateful import (
 )
 from rooms_kit import Plane, audio, join, make_rooms, tuple5, video
 
+from forwarder.commands import LegRemove, LegSet, RouteRemove, RouteSet, SourceRemove, SourceSet
 from forwarder.errors import Refused
 from forwarder.rooms.diff import IdentityChanged, Observed, Told, diff, diff_dirty, release_gone
 from forwarder.rooms.plan import plan
 from forwarder.rooms.roles import Role
-from forwarder.table import (
-    EMPTY,
-    Leg,
-    LegRemove,
-    LegSet,
-    Route,
-    RouteRemove,
-    RouteSet,
-    Source,
-    SourceRemove,
-    SourceSet,
-    Suite,
-    Table,
-)
+from forwarder.table import EMPTY, Leg, Route, Source, Suite, Table
 
 IDS = range(4)
 

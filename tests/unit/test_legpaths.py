@@ -5,10 +5,11 @@ from __future__ import annotations
 from reconcile_kit import Flows
 from rooms_kit import tuple5
 
+from forwarder.commands import LegHeader
 from forwarder.dataplane.steering_abi import Flow
 from forwarder.net.mirror import Unresolved
 from forwarder.supervisor.legpaths import LegPaths
-from forwarder.table import HeaderTemplate, Leg, LegHeader, Suite, Tuple5
+from forwarder.table import HeaderTemplate, Leg, Suite, Tuple5
 
 
 def leg(number: int, *ports: int, worker: int = 0, nominated: int | None = 0) -> Leg:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forwarder.commands import LegSet, RouteSet, SourceSet
 from perf.bench import keys, rtpengine, stats
 from perf.bench.capacity import A, B, BareXdp, Row, ratio_fields
 from perf.bench.compare import compare, load
@@ -17,8 +18,6 @@ from perf.bench.lab import PerfError, flags
 from perf.bench.meter import cost
 from perf.bench.results import keep
 from perf.bench.table import FanOut, Meeting, Port
-
-from forwarder.table import LegSet, RouteSet, SourceSet  # isort: skip
 
 PORT = Port(0, bytes(6), bytes(6), "10.0.0.1", "10.0.0.2", 5000)
 

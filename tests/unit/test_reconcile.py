@@ -13,28 +13,23 @@ import pytest_asyncio
 from reconcile_kit import PATIENCE_S, World, open_world
 from rooms_kit import tuple5
 
+from forwarder.commands import (
+    Command,
+    KeyframeRequest,
+    LegHeader,
+    LegRemove,
+    LegSet,
+    RouteFilter,
+    RouteRemove,
+    RouteSet,
+    SourceRemove,
+    SourceSet,
+)
 from forwarder.dataplane.steering_abi import Flow
 from forwarder.errors import DataPlaneLost
 from forwarder.rooms.plan import plan
 from forwarder.supervisor import reconcile
-from forwarder.table import (
-    Command,
-    KeyframeRequest,
-    Leg,
-    LegHeader,
-    LegRemove,
-    LegSet,
-    Queue,
-    Route,
-    RouteFilter,
-    RouteRemove,
-    RouteSet,
-    Source,
-    SourceRemove,
-    SourceSet,
-    Suite,
-    Tuple5,
-)
+from forwarder.table import Leg, Queue, Route, Source, Suite, Tuple5
 
 
 @pytest_asyncio.fixture

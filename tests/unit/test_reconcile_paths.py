@@ -11,8 +11,9 @@ import pytest_asyncio
 from reconcile_kit import World, open_world
 from rooms_kit import tuple5
 
+from forwarder.commands import LegHeader, LegRemove, LegSet
 from forwarder.net.mirror import Unresolved
-from forwarder.table import HeaderTemplate, LegHeader, LegRemove, LegSet
+from forwarder.table import HeaderTemplate
 
 
 @pytest_asyncio.fixture

@@ -9,6 +9,7 @@ import pytest
 from rooms_kit import Plane, SeededSecrets, audio, join, make_rooms, tuple5, video
 
 from forwarder import table
+from forwarder.commands import SourceSet
 from forwarder.errors import ErrorCode, Refused
 from forwarder.ice.dtls import SrtpKeys
 from forwarder.rooms import events
@@ -20,7 +21,7 @@ from forwarder.rooms.room import ParticipantState, Peer, SlotSpec, SlotState, Tr
 from forwarder.rooms.snapshot import restore, snapshot
 from forwarder.rtp.codecs import Codec, Kind
 from forwarder.rtp.suites import Suite
-from forwarder.table import Ext, SourceSet, extensions
+from forwarder.table import Ext, extensions
 
 EXTENSIONS = extensions({Ext.MID: 4, Ext.AUDIO_LEVEL: 1})
 KEYS = SrtpKeys(Suite.SHA1, b"r" * 16, b"r" * 14, b"t" * 16, b"t" * 14)
