@@ -106,7 +106,7 @@ demo-browser: build browser-debs
 
 FUZZ_SECONDS ?= 5
 
-test: build lint flame-deps perf-deps
+test: build lint browser-debs flame-deps perf-deps
 	$(MAKE) -s -C tests/c check check-asan check-tsan
 	$(MAKE) -s -C tests/c fuzz FUZZ_SECONDS=$(FUZZ_SECONDS)
 	$(PY) -m pytest
