@@ -136,9 +136,10 @@ class FakeTable:
         if before is not None and (before.leg, before.queue) != (source.leg, source.queue):
             return "identity"
         others = [s for s in self.sources.values() if s.id != source.id]
-        if source.ssrc is not None and any(
-            (s.leg, s.ssrc) == (source.leg, source.ssrc) for s in others
-        ):
+        if before is not None and before.rtx_ssrc not in (None, source.rtx_ssrc or before.rtx_ssrc):
+            return "identity"
+        used = {ssrc for s in others if s.leg == source.leg for ssrc in (s.ssrc, s.rtx_ssrc)}
+        if (used - {None}) & {source.ssrc, source.rtx_ssrc}:
             return "duplicate_ssrc"
         limit = (
             self.setup.history_audio if source.queue == Queue.AUDIO else self.setup.history_video
@@ -158,11 +159,9 @@ class FakeTable:
         before = self.routes.get(route.id)
         if before is not None and _identity(before) != _identity(route):
             return "identity"
-        if any(
-            (r.leg, r.out_ssrc) == (route.leg, route.out_ssrc)
-            for r in self.routes.values()
-            if r.id != route.id
-        ):
+        others = [r for r in self.routes.values() if r.id != route.id and r.leg == route.leg]
+        used = {ssrc for r in others for ssrc in (r.out_ssrc, r.rtx_ssrc)}
+        if (used - {None}) & {route.out_ssrc, route.rtx_ssrc}:
             return "duplicate_ssrc"
         self.routes[route.id] = route
         return "ok"
@@ -180,8 +179,9 @@ def _repeats(items: Iterable[object]) -> bool:
     return len(set(used)) != len(used)
 
 
-def _identity(route: Route) -> tuple[int, int, int, int]:
-    return (route.leg, route.out_ssrc, route.seq_start, route.ts_offset)
+def _identity(route: Route) -> tuple[int | None, ...]:
+    main = (route.leg, route.out_ssrc, route.seq_start, route.ts_offset)
+    return (*main, route.rtx_ssrc, route.rtx_seq_start)
 
 
 class FakeDataPlane:

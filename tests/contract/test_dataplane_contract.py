@@ -98,6 +98,7 @@ REFUSED = [
     ("no_leg", SourceSet(source(2, leg=3))),
     ("duplicate_ssrc", SourceSet(source(2, ssrc=source(1).ssrc))),
     ("identity", SourceSet(source(1, leg=2))),
+    ("duplicate_ssrc", SourceSet(source(2, ssrc=9, rtx_ssrc=source(1).ssrc, rtx_pt=97))),
     ("no_source", SourceRemove(2)),
     ("in_use", SourceRemove(1)),
     ("no_source", KeyframeRequest(2)),
@@ -108,6 +109,8 @@ REFUSED = [
     ("identity", RouteSet(route(1, out_ssrc=7))),
     ("identity", RouteSet(route(1, seq_start=7))),
     ("identity", RouteSet(route(1, ts_offset=7))),
+    ("identity", RouteSet(route(1, rtx_ssrc=7, rtx_pt=97))),
+    ("duplicate_ssrc", RouteSet(route(2, rtx_ssrc=route(1).out_ssrc, rtx_pt=97))),
     ("no_route", RouteFilter(2)),
     ("no_route", RouteRemove(2)),
 ]
