@@ -68,7 +68,7 @@ static void found(struct vc_worker *w, struct vc_source *source, uint64_t index)
         return;
     if (nack->entries[at].tries) {
         w->c.nack_repaired++;
-        if (nack->entries[at].tries == 1) { /* of a repeated request nobody knows which was answered */
+        if (nack->entries[at].tries == 1) { /* of several nobody knows which was answered */
             uint64_t took = w->now_ns - nack->entries[at].sent_ns;
 
             if (took < RETRY_MAX_NS)

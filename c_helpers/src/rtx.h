@@ -4,9 +4,9 @@
    number, as if it had come late.  What brings nothing new (padding, a number that was here
    before) is consumed: it is told of in feedback, and no route sees it.
 
-   The stream belongs to its source by SSRC, or is bound at its first authentic packet by payload type and,
-   where the source has labels, (mid, repaired-rid).  Its indices have a replay window of their
-   own in the index store. */
+   The stream belongs to its source by SSRC, or is bound at its first authentic packet by payload
+   type and, where the source has labels, (mid, repaired-rid).  Its indices have a replay window
+   of their own in the index store. */
 #ifndef VC_RTX_H
 #define VC_RTX_H
 
@@ -20,7 +20,7 @@ struct vc_source *vc_rtx_source(const struct vc_worker *w, const struct vc_leg *
 /* source_set was found valid: takes over the RTX stream that it names, or that the store knows. */
 void vc_rtx_set(const struct vc_worker *w, struct vc_source *source,
                 const struct vc_cmd_source_set *set);
-/* A packet whose SSRC is no source's.  0: it is not RTX either; 1: it was dealt with and counted. */
+/* A packet whose SSRC is no source's.  0: it is not RTX either; 1: dealt with and counted. */
 int vc_rtx_receive(struct vc_worker *w, struct vc_leg *leg, const struct vc_io_rx *pkt,
                    const struct vc_rtp *rtp);
 

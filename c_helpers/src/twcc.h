@@ -3,8 +3,8 @@
    when each packet of a leg came, of media, RTX and padding alike, by the number that its sender
    wrote into the header extension.  Only authentic packets count.
 
-   A message goes out VC_TWCC_INTERVAL_NS after the first packet that it speaks of, or as soon as the window
-   is nearly full.  A packet that comes after a message called it lost is told of again, with all
+   A message goes out VC_TWCC_INTERVAL_NS after the first packet that it speaks of, or as soon as
+   the window is nearly full.  A packet that comes after a message called it lost is told of again, with all
    since: the window keeps what was reported.
 
    Belongs to the worker that owns the leg.  Limit: VC_TWCC_WINDOW numbers of a leg; a jump over

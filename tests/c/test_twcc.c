@@ -115,7 +115,7 @@ static void take_message(struct vc_twcc *twcc, uint32_t first, uint8_t *counter)
     }
 }
 
-/* Every packet that came is told of with its time, whatever the order, the losses and the pauses. */
+/* Every packet that came is told of with its time, whatever the order, losses and pauses. */
 static void test_random(uint64_t seed, uint32_t loss, uint32_t late, uint64_t spread_ns)
 {
     struct vc_twcc twcc = { 0 };
@@ -160,7 +160,7 @@ static void test_jump(void)
     CHECK_EQ(message.cnt, 1);
     vc_twcc_put(&twcc, 8000, 1000000000); /* too old */
     CHECK_EQ(vc_twcc_build(&twcc, 1, data), 0);
-    for (uint16_t i = 0; i < VC_TWCC_WINDOW; i++) /* alternately near and far: the largest message */
+    for (uint16_t i = 0; i < VC_TWCC_WINDOW; i++) /* near and far in turn: the largest message */
         vc_twcc_put(&twcc, (uint16_t)(9001 + i), 2000000000 + (i % 2) * 1000000000ull);
     CHECK(vc_twcc_build(&twcc, 1, data) <= VC_TWCC_MAX);
 }
