@@ -135,7 +135,8 @@ def _identity(value: Leg | Source | Route) -> tuple[Any, ...]:
         case Source():
             return (value.leg, value.ssrc, value.mid, value.rid, value.by_pt)
         case Route():
-            return (value.leg, value.out_ssrc, value.seq_start, value.ts_offset)
+            main = (value.leg, value.out_ssrc, value.seq_start, value.ts_offset)
+            return (*main, value.rtx_ssrc, value.rtx_seq_start)
 
 
 def _differs(have: Leg | Source | Route | int | None, want: Leg | Source | Route) -> bool:
