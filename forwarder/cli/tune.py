@@ -267,7 +267,8 @@ def revert(
             time.sleep(after)
             if confirming.pending(place.folder) != unconfirmed:
                 return
-        with place.journal.locked():
+        # The apply that is to be taken back may still be at it.
+        with place.journal.locked(wait=unconfirmed is not None):
             _print_notes(place)
             done = applying.revert(
                 place.host, place.journal, place.audit, print, force=force,

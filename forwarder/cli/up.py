@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from forwarder.config import Config
     from forwarder.supervisor.node import Node
 
+
+log = logging.getLogger(__name__)
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 START_PATIENCE_S = 3.0  # a start that was told to stop may still come to its end
@@ -75,6 +79,8 @@ async def _run(settings: Config, *, dev: bool, json_: bool) -> None:
         if starting.done():
             starting.result()
             _announce(node, json_=json_)
+            if settings.network.interfaces:
+                _quote_checks(settings)
             await waiting
         else:
             # What comes up whole can be taken down whole: a data plane that was adopted, say.
@@ -85,6 +91,18 @@ async def _run(settings: Config, *, dev: bool, json_: bool) -> None:
         await asyncio.gather(starting, return_exceptions=True)
         await node.stop()
         _deafen(loop)
+
+
+def _quote_checks(settings: Config) -> None:
+    """Says what `vcfwd tune` would do here; the node runs all the same, and did not wait."""
+
+    def quote() -> None:
+        from forwarder.host.verdicts import failing
+
+        for sentence in failing(settings):
+            log.warning(f"host not tuned: {sentence}")  # each is a message of its own
+
+    threading.Thread(target=quote, name="tune-check", daemon=True).start()
 
 
 def _deafen(loop: asyncio.AbstractEventLoop) -> None:

@@ -132,7 +132,7 @@ def capture(folder: Path, config: Config, root: str | os.PathLike[str] = "/") ->
     for survey in (here, site.survey(host, config, physical)):
         for stage in STAGES:
             stage.check(survey.site)
-    conflicts.find(host, "")
+    conflicts.find(host, None)
     host.boot_id()
     for name in ("/proc/stat", "/sys/fs/cgroup/cpuset.cpus.isolated"):
         host.read(name)

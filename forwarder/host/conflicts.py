@@ -25,8 +25,9 @@ class Conflict:
     peace: str
 
 
-def find(host: Host, banned: str) -> list[Conflict]:
-    """`banned`: the processors that irqbalance should leave alone, as a list."""
+def find(host: Host, banned: str | None) -> list[Conflict]:
+    """`banned`: the processors that irqbalance should leave alone, as a list; with them in its
+    file it is no rival.  None: it is one if it runs."""
     running = set(host.running(_PROGRAMS))
     found = []
     if "tuned" in running:
@@ -39,8 +40,8 @@ def find(host: Host, banned: str) -> list[Conflict]:
             )
         )
     if "irqbalance" in running:
-        text = _read(host, irqbalance.FILE)
-        if f'IRQBALANCE_BANNED_CPULIST="{banned}"' not in text:
+        lines = _read(host, irqbalance.FILE).splitlines()
+        if banned is None or f'IRQBALANCE_BANNED_CPULIST="{banned}"' not in lines:
             peace = "vcfwd tune apply irqbalance && systemctl restart irqbalance"
             found.append(Conflict("irqbalance", ("irq",), peace))
     if "power-profiles-" in running:

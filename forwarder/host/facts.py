@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -100,6 +101,15 @@ def gather(host: Host) -> Facts:
         nics={name: nic(host, name) for name in host.names("/sys/class/net")[:NICS_MAX]
               if host.path(f"/sys/class/net/{name}").is_dir()},
     )  # fmt: skip
+
+
+def again(host: Host, old: Facts, names: Iterable[str]) -> Facts:
+    """What an apply can change, read again: these interfaces (those that are gone left out) and
+    the isolated processors.  Processors do not come and go meanwhile."""
+    run_time = _list(host, "/sys/fs/cgroup/cpuset.cpus.isolated")
+    nics = {name: nic(host, name) for name in names if host.path(f"/sys/class/net/{name}").is_dir()}
+    isolated = tuple(sorted({*_list(host, f"{_CPU}/isolated"), *run_time}))
+    return dataclasses.replace(old, nics=nics, isolated=isolated)
 
 
 def _list(host: Host, path: str) -> tuple[int, ...]:

@@ -63,13 +63,13 @@ class Journal:
     # ---- one at a time -----------------------------------------------------------------------
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Nobody else applies or reverts meanwhile.  Busy: somebody does."""
+    def locked(self, *, wait: bool = False) -> Iterator[None]:
+        """Nobody else applies or reverts meanwhile.  Busy: somebody does, and `wait` is not set."""
         self.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
                 raise Busy(
                     f"another vcfwd tune is changing this host ({self.folder}/lock): "

@@ -78,7 +78,7 @@ def survey(host: Host, config: Config, asked: Sequence[str] = (), *, given: bool
 
 def refreshed(site: Site) -> Site:
     """The same cores and NICs, read again.  NoSuchNic: a NIC has gone meanwhile."""
-    found = facts.gather(site.host)
+    found = facts.again(site.host, site.facts, [nic.name for nic in site.nics])
     gone = [nic.name for nic in site.nics if nic.name not in found.nics]
     if gone:
         raise NoSuchNic(f"{gone[0]} has gone meanwhile: plug it in, or leave it out")

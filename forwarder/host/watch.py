@@ -90,7 +90,7 @@ class Watcher:
         )
 
     def _who(self, entry: Entry) -> str:
-        for other in conflicts.find(self._host, ""):
+        for other in conflicts.find(self._host, None):
             if entry.stage in other.stages:
                 return f"{other.who} fights for it: {other.peace}"
         return "somebody fights for it: find who sets it, or `vcfwd tune revert`"

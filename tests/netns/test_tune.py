@@ -1,0 +1,213 @@
+"""`vcfwd tune` on this machine, for real: veth in a namespace of the test, cpusets and sysctls that
+are put back, an unprivileged check, and `vcfwd up` that quotes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from nets import Pair, ip, veth_pair
+
+pytestmark = pytest.mark.root
+VCFWD = Path(sys.executable).with_name("vcfwd")
+CPUSET = Path("/sys/fs/cgroup/cpuset/vcfwd")
+NOBODY = 65534
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    with veth_pair("vctune", queues=4) as made:
+        yield made
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> Path:
+    file = tmp_path / "node.toml"
+    file.write_text(
+        f'[node]\nrun_dir = "{tmp_path}/run"\nstate_dir = "{tmp_path}/state"\n'
+        "[dataplane]\nbusy_poll = true\n"
+    )
+    return file
+
+
+def tune(
+    conf: Path, *words: str, netns: str = "", expect: int = 0, **more: object
+) -> subprocess.CompletedProcess[str]:
+    where = ["ip", "netns", "exec", netns] if netns else []
+    done = subprocess.run(
+        [*where, str(VCFWD), "tune", *words, "--config", str(conf)],
+        capture_output=True, text=True, timeout=60, check=False, **more,
+    )  # fmt: skip
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done
+
+
+def settings(pair: Pair) -> dict[str, str]:
+    """An independent look: what ethtool and sysfs say of v0."""
+    exec_ = ["ip", "netns", "exec", pair.near]
+    found = {}
+    for flag in ("-l", "-k"):
+        found[flag] = subprocess.run(
+            [*exec_, "ethtool", flag, "v0"], capture_output=True, text=True, check=True
+        ).stdout
+    names = ["napi_defer_hard_irqs", "gro_flush_timeout", "threaded"]
+    names += [f"queues/{way}-{q}/{kind}_cpus" for q in range(4) for way, kind in
+              (("tx", "xps"), ("rx", "rps"))]  # fmt: skip
+    for name in names:
+        found[name] = subprocess.run(
+            [*exec_, "cat", f"/sys/class/net/v0/{name}"], capture_output=True, text=True,
+            check=False,
+        ).stdout  # fmt: skip
+    return found
+
+
+NIC = (
+    "channels",
+    "rings",
+    "rss",
+    "ntuple",
+    "offloads",
+    "coalesce",
+    "irq",
+    "xps",
+    "napi",
+    "threaded",
+)
+
+
+def test_veth_is_tuned_and_put_back(pair: Pair, conf: Path) -> None:
+    before = settings(pair)
+    found = json.loads(
+        tune(conf, "check", "--nic", "v0", "--json", netns=pair.near, expect=1).stdout
+    )
+    states = {entry["stage"]: entry["state"] for entry in found["stages"]}
+    assert (states["channels"], states["napi"], states["rings"]) == (
+        "not", "not", "not-applicable",
+    )  # fmt: skip
+    assert settings(pair) == before, "check changes nothing"
+
+    told = tune(conf, "apply", *NIC, "--nic", "v0", netns=pair.near).stdout
+    assert "channels: ok" in told and "napi: ok" in told
+    after = settings(pair)
+    assert after["napi_defer_hard_irqs"] == "100\n" and after["gro_flush_timeout"] == "200000\n"
+    assert "RX:\t\t1" in after["-l"].partition("Current")[2]
+    assert "tx-gre-segmentation: off" in after["-k"]
+    tune(conf, "check", *NIC, "--nic", "v0", netns=pair.near)
+    assert "0 settings changed" in tune(
+        conf, "apply", *NIC, "--nic", "v0", netns=pair.near
+    ).stdout  # fmt: skip
+
+    assert "0 left alone, 0 failed" in tune(conf, "revert", netns=pair.near).stdout
+    assert settings(pair) == before
+
+
+def test_a_foreign_hand_on_a_real_nic(pair: Pair, conf: Path) -> None:
+    before = settings(pair)
+    tune(conf, "apply", "channels", "--nic", "v0", netns=pair.near)
+    subprocess.run(["ip", "netns", "exec", pair.near, "ethtool", "-L", "v0", "rx", "3"], check=True)
+    told = tune(conf, "revert", netns=pair.near, expect=1).stdout
+    assert "somebody else set it to '3' since (we had '1'): left alone" in told
+    tune(conf, "revert", "--force", netns=pair.near)
+    assert settings(pair) == before
+
+
+def test_a_nic_that_has_gone_is_a_sentence(pair: Pair, conf: Path) -> None:
+    tune(conf, "apply", "channels", "--nic", "v0", netns=pair.near)
+    ip("link", "del", "v0", netns=pair.near)
+    told = tune(conf, "revert", netns=pair.near, expect=1)
+    assert "cannot be put back to '4': it is not there any more" in told.stdout
+    assert "Traceback" not in told.stderr
+    assert "no interface v0" in tune(
+        conf, "check", "--nic", "v0", netns=pair.near, expect=3
+    ).stderr  # fmt: skip
+
+
+def test_without_the_capability_nothing_is_changed(pair: Pair, conf: Path) -> None:
+    before = settings(pair)
+    exec_ = ["ip", "netns", "exec", pair.near, "setpriv", "--bounding-set=-net_admin"]
+    done = subprocess.run(
+        [*exec_, str(VCFWD), "tune", "apply", "napi", "--nic", "v0", "--config", str(conf)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "napi needs CAP_NET_ADMIN: run this as root; nothing is changed" in done.stderr
+    assert settings(pair) == before
+    assert not (conf.parent / "state").exists()
+
+
+def test_check_needs_no_privileges(conf: Path) -> None:
+    done = subprocess.run(
+        [str(VCFWD), "tune", "check", "--json"],
+        capture_output=True, text=True, timeout=60, check=False, user=NOBODY, group=NOBODY,
+        extra_groups=[], env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
+    )  # fmt: skip
+    assert done.returncode in (0, 1, 2) and "Traceback" not in done.stderr, done.stderr
+    mine = json.loads(tune(conf, "check", "--json", expect=1).stdout)
+    theirs = json.loads(done.stdout)
+    assert [e["stage"] for e in theirs["stages"]] == [e["stage"] for e in mine["stages"]]
+
+
+@pytest.mark.skipif(
+    not Path("/sys/fs/cgroup/cpuset/cpuset.cpus").exists() or CPUSET.exists(),
+    reason="needs cgroup v1 cpusets without one of vcfwd's",
+)
+def test_a_real_cpuset_comes_and_goes(conf: Path) -> None:
+    plan = json.loads(tune(conf, "plan", "--json").stdout)
+    (cpu,) = plan["workers"]
+    try:
+        tune(conf, "apply", "isolation")
+        assert (CPUSET / "cpuset.cpus").read_text() == f"{cpu}\n"
+        assert (CPUSET / "cpuset.cpu_exclusive").read_text() == "1\n"
+        tune(conf, "check", "isolation")
+    finally:
+        tune(conf, "revert")
+    assert not CPUSET.exists()
+
+
+def test_real_sysctls_are_set_and_put_back(conf: Path) -> None:
+    names = ("vm/stat_interval", "kernel/timer_migration", "net/core/netdev_max_backlog")
+    before = {name: Path("/proc/sys", name).read_text() for name in names}
+    try:
+        tune(conf, "apply", "sysctls")
+        tune(conf, "check", "sysctls")
+        assert Path("/proc/sys/kernel/timer_migration").read_text() == "0\n"
+    finally:
+        tune(conf, "revert", "--force")
+    assert {name: Path("/proc/sys", name).read_text() for name in names} == before
+
+
+def test_watch_puts_back_after_the_link_changed(pair: Pair, conf: Path) -> None:
+    tune(conf, "apply", "napi", "--nic", "v0", netns=pair.near)
+    command = ["ip", "netns", "exec", pair.near, str(VCFWD), "tune", "watch", "--json",
+               "--interval", "3600", "--config", str(conf)]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as keeper:
+        timer = threading.Timer(60, keeper.kill)
+        timer.start()
+        try:
+            assert keeper.stdout is not None
+            first = json.loads(keeper.stdout.readline())
+            assert first["reapplied"] == 0 and first["cores"]
+            # Only a notice of the link can wake it before the hour is over.
+            subprocess.run(
+                ["ip", "netns", "exec", pair.near, "sh", "-c",
+                 "echo 7 > /sys/class/net/v0/napi_defer_hard_irqs"], check=True,
+            )  # fmt: skip
+            ip("link", "set", "v0", "down", netns=pair.near)
+            second = json.loads(keeper.stdout.readline())
+            assert second["reapplied"] == 1
+            assert settings(pair)["napi_defer_hard_irqs"] == "100\n"
+            keeper.send_signal(signal.SIGTERM)
+            assert keeper.wait(30) == 0
+        finally:
+            timer.cancel()
+            with contextlib.suppress(ProcessLookupError):
+                keeper.kill()
