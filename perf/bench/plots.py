@@ -25,7 +25,7 @@ OWN, OTHER = "#1f5fa8", "#9aa4ad"
 def _save(figure: Any, name: str, record: dict[str, Any]) -> Path:
     mode = "quick" if record["quick"] else "full"
     made_on = f"{record['cpu']}, Linux {record['kernel']}, {record['commit']}, {mode}"
-    figure.text(0.99, 0.01, made_on, ha="right", fontsize=6, color="gray")
+    figure.text(0.99, -0.03, made_on, ha="right", fontsize=6, color="gray")
     FOLDER.mkdir(exist_ok=True)
     path = FOLDER / f"{name}.png"
     figure.savefig(path, dpi=110, bbox_inches="tight")
