@@ -56,10 +56,7 @@ def test_digest_and_repr_hide_keys():
 
 
 def test_digest_is_the_same_in_another_process():
-    code = (
-        "from forwarder.table import *;"
-        "print(Source(id=2, leg=1, ssrc=0x1234).digest)"
-    )
+    code = "from forwarder.table import *;print(Source(id=2, leg=1, ssrc=0x1234).digest)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(out.stdout) == SOURCE.digest
 
