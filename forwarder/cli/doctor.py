@@ -48,6 +48,7 @@ def doctor(
             "interfaces": [
                 {
                     "name": item.name,
+                    "driver": _known(item.name),
                     "paths": [
                         {"name": p.name, "usable": p.usable, "why": p.why} for p in item.paths
                     ],
@@ -67,6 +68,18 @@ def doctor(
         raise typer.Exit(1)
 
 
+def _known(name: str) -> str:
+    """What vcfwd knows of a driver on this kernel (host/drivers.toml); empty: no hardware."""
+    from forwarder.host import drivers, facts
+    from forwarder.host.root import Host
+
+    host = Host()
+    nic = facts.nic(host, name)
+    if nic.kind != "physical" and nic.driver not in drivers.load().table:
+        return ""
+    return drivers.load().quote(nic, facts.release(host))
+
+
 def _show(examined: list[InterfacePaths], choice: Choice) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -79,4 +92,8 @@ def _show(examined: list[InterfacePaths], choice: Choice) -> None:
             )
     console = Console()
     console.print(table)
+    for item in examined:
+        told = _known(item.name)
+        if told:
+            console.print(told)
     console.print(f"chosen: {choice.path}: {choice.why}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from forwarder.errors import HostError
@@ -121,7 +122,7 @@ def _stage(
             if now == step.wanted:  # an earlier step of this stage brought it along
                 continue
             number = journal.intend(run, step, now if now is not None else settings.ABSENT)
-            if _make(site.host, stage, step, tell):
+            if _make(site.host, stage, step, now, tell):
                 journal.note(number, "done")
                 audit.add(f"{step.key}: {now} -> {step.wanted}", "done", stage=stage.name)
                 done.changed += 1
@@ -131,8 +132,9 @@ def _stage(
                 done.left += 1
 
 
-def _make(host: Host, stage: Stage, step: Step, tell: Tell) -> bool:
-    """The step, read back.  False: the driver keeps it for itself."""
+def _make(host: Host, stage: Stage, step: Step, old: str | None, tell: Tell) -> bool:
+    """The step, read back; a value that is taken in part (huge pages when memory is short) is put
+    back at once.  False: the driver keeps it for itself."""
     try:
         stage.init(host, step)
     except Managed as reason:
@@ -143,6 +145,9 @@ def _make(host: Host, stage: Stage, step: Step, tell: Tell) -> bool:
     now = settings.read(host, step.key)
     if now != step.wanted:
         shown = "gone" if now is None else repr(now)
+        if now is not None and old is not None and now != old:
+            with suppress(OSError):
+                stage.revert(host, step.key, old)
         raise Stopped(
             f"{stage.name}: {step.key} was set to {step.wanted!r} without an error and is {shown}"
         )

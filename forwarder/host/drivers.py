@@ -50,13 +50,13 @@ class Drivers:
         row = self.of(there.driver if there else "")
         return f"resets the link: it is gone for {row.outage}"
 
-    def quote(self, nic: Nic, facts: Facts) -> str:
+    def quote(self, nic: Nic, release: tuple[int, int]) -> str:
         """A sentence on what the driver can do on this kernel."""
         row = self.of(nic.driver)
         if nic.driver not in self.table:
             return f"{nic.name}: driver {nic.driver or '(none)'} is not in vcfwd's table"
-        native = since(row.native, facts.release)
-        zero = since(row.zerocopy, facts.release)
+        native = since(row.native, release)
+        zero = since(row.zerocopy, release)
         copies = "zero-copy from " + row.zerocopy if row.zerocopy else "no zero-copy"
         if zero and not row.allowed:
             copies = f"zero-copy is not allowed: {row.why_not}"

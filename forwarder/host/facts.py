@@ -71,8 +71,7 @@ class Facts:
     @property
     def release(self) -> tuple[int, int]:
         """The kernel's version: (6, 13)."""
-        match = re.match(r"(\d+)\.(\d+)", self.kernel)
-        return (int(match[1]), int(match[2])) if match else (0, 0)
+        return _release(self.kernel)
 
     def cpu(self, number: int) -> Cpu | None:
         return self._by_number.get(number)
@@ -80,6 +79,16 @@ class Facts:
     @cached_property
     def _by_number(self) -> dict[int, Cpu]:
         return {cpu.number: cpu for cpu in self.cpus}
+
+
+def release(host: Host) -> tuple[int, int]:
+    """The kernel's version."""
+    return _release(host.read("/proc/sys/kernel/osrelease") or "")
+
+
+def _release(text: str) -> tuple[int, int]:
+    match = re.match(r"(\d+)\.(\d+)", text)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
 def gather(host: Host) -> Facts:
@@ -98,9 +107,8 @@ def gather(host: Host) -> Facts:
         nohz_full=_list(host, f"{_CPU}/nohz_full"),
         cgroup=_cgroup(host),
         systemd=host.systemd(),
-        nics={name: nic(host, name) for name in host.names("/sys/class/net")[:NICS_MAX]
-              if host.path(f"/sys/class/net/{name}").is_dir()},
-    )  # fmt: skip
+        nics={name: nic(host, name) for name in host.interfaces()[:NICS_MAX]},
+    )
 
 
 def again(host: Host, old: Facts, names: Iterable[str]) -> Facts:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import socket
 import stat
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +20,7 @@ from forwarder.errors import HostError
 
 KEEP = ".keep"
 """In a directory of a capture that has nothing else: version control knows no empty ones."""
+_NET = "/sys/class/net"
 FILE_MAX = 1 << 20
 """Bytes of a file that are read."""
 
@@ -103,8 +106,33 @@ class Host:
 
     # ---- reading -----------------------------------------------------------------------------
 
+    @cached_property
+    def sysfs_is_ours(self) -> bool:
+        """Whether /sys/class/net shows this network namespace: a process that entered one without
+        mounting /sys anew would read, and write, the interfaces of another."""
+        if not self.live:
+            return True
+        here = self.path("/sys/class/net")
+        try:
+            return all(
+                int((here / name / "ifindex").read_text()) == index
+                for index, name in socket.if_nameindex()
+            )
+        except (OSError, ValueError):
+            return False
+
+    def _hidden(self, name: str) -> bool:
+        return name.startswith("/sys/class/net") and not self.sysfs_is_ours
+
+    def interfaces(self) -> list[str]:
+        """Those of this network namespace."""
+        shown = [n for n in self.names("/sys/class/net") if self.path(f"{_NET}/{n}").is_dir()]
+        return sorted(n for _, n in socket.if_nameindex()) if self.live else shown
+
     def read(self, name: str) -> str | None:
         """A file's text without white space around it; None: the machine has no such thing."""
+        if self._hidden(name):
+            return None
         try:
             with self.path(name).open("rb") as file:
                 return file.read(FILE_MAX).decode(errors="replace").strip()
@@ -115,6 +143,8 @@ class Host:
 
     def names(self, name: str) -> list[str]:
         """Entries of a directory, in order; nothing if there is none."""
+        if self._hidden(name):
+            return []
         try:
             return sorted(set(os.listdir(self.path(name))) - {KEEP})
         except PermissionError as error:
@@ -123,10 +153,12 @@ class Host:
             return []
 
     def exists(self, name: str) -> bool:
-        return self.path(name).exists()
+        return not self._hidden(name) and self.path(name).exists()
 
     def link(self, name: str) -> str:
         """The last part of what a symbolic link points to; empty: there is none."""
+        if self._hidden(name):
+            return ""
         try:
             return os.path.basename(os.readlink(self.path(name)))
         except OSError:
@@ -150,6 +182,8 @@ class Host:
 
     def write(self, name: str, text: str) -> None:
         """Into a file of the kernel's (in one write).  OSError with the kernel's reason."""
+        if self._hidden(name):
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
         flags = os.O_WRONLY | (0 if self.live else os.O_TRUNC | os.O_CREAT)
         with open(os.open(self.path(name), flags, 0o644), "wb") as file:
             file.write(text.encode() + b"\n")

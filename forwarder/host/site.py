@@ -38,6 +38,11 @@ def survey(host: Host, config: Config, asked: Sequence[str] = (), *, given: bool
     found = facts.gather(host)
     kept = management.find(host, found.nics, config.tune.management)
     notes: list[str] = []
+    if not host.sysfs_is_ours:
+        notes.append(
+            "/sys shows the interfaces of another network namespace: what only it tells of a NIC "
+            "(XPS, NAPI, interrupts) is left out; `ip netns exec` mounts the right one"
+        )
     names, parents = _targets(found, asked or config.network.interfaces)
     guarded: frozenset[str] = frozenset()
     if not names:
@@ -61,7 +66,7 @@ def survey(host: Host, config: Config, asked: Sequence[str] = (), *, given: bool
         housekeeping=config.tune.housekeeping,
     )
     table = drivers.load()
-    notes += [table.quote(nic, found) for nic in nics if nic.kind == "physical"]
+    notes += [table.quote(nic, found.release) for nic in nics if nic.kind == "physical"]
     site = Site(
         host=host,
         facts=found,

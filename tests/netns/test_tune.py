@@ -16,6 +16,9 @@ from pathlib import Path
 
 import pytest
 from nets import Pair, ip, veth_pair
+from node_kit import Site, up, wait_for
+
+from forwarder.demo.namespaces import Lab
 
 pytestmark = pytest.mark.root
 VCFWD = Path(sys.executable).with_name("vcfwd")
@@ -183,6 +186,23 @@ def test_real_sysctls_are_set_and_put_back(conf: Path) -> None:
     finally:
         tune(conf, "revert", "--force")
     assert {name: Path("/proc/sys", name).read_text() for name in names} == before
+
+
+def test_a_node_says_what_is_missing_and_runs_all_the_same(tmp_path: Path) -> None:
+    with Lab(prefix="vctuneup") as lab:
+        site = Site(tmp_path / "node", lab.fwd, lab.fwd_addresses, lab.interfaces, 4433)
+        with up(site) as node:
+            wait_for(lambda: "host not tuned: sysctls: partly" in node.words(), "it says so")
+            assert "Traceback" not in node.words()
+            assert node.process.poll() is None
+            assert node.end() == 0
+
+
+def test_a_node_without_interfaces_says_nothing(tmp_path: Path) -> None:
+    site = Site(tmp_path / "node")
+    with up(site) as node:
+        assert node.end() == 0
+    assert "host not tuned" not in node.words()
 
 
 def test_watch_puts_back_after_the_link_changed(pair: Pair, conf: Path) -> None:

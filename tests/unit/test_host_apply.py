@@ -213,6 +213,19 @@ def test_a_value_that_is_not_taken_is_noticed(tmp_path):
         Tuned(copied(CLOUD, tmp_path), Deaf(tmp_path / CLOUD)).apply("thp")
 
 
+def test_huge_pages_that_there_is_no_memory_for_are_given_back(tmp_path):
+    class Short(Host):
+        def write(self, name, text):
+            super().write(name, "5" if text == "8" else text)
+
+    root = copied(CLOUD, tmp_path)
+    before = tree(root)
+    with pytest.raises(Stopped, match="was set to '8' without an error and is '5'"):
+        Tuned(root, Short(root)).apply("hugepages")
+    assert tree(root) == before
+    assert Tuned(root).revert().failed == 0
+
+
 def test_a_nic_that_vanishes(tmp_path):
     class Vanishing(CapturedNics):
         def set(self, nic, section, name, value):

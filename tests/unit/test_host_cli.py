@@ -240,3 +240,15 @@ def test_tune_imports_nothing_heavy():
     code = "\n".join(["import sys, forwarder.cli.tune", *lines, f"print({heavy})"])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_show(name):
+    facts = out("show", "--json", "--root", FIXTURES / name)
+    online = sorted(cpu["number"] for cpu in facts["cpus"])
+    assert online == sorted(cpu for cpus in facts["nodes"].values() for cpu in cpus)
+    physical = {n: nic for n, nic in facts["nics"].items() if nic["kind"] == "physical"}
+    assert physical and all(nic["driver"] for nic in physical.values())
+    text = run("show", "--root", FIXTURES / name)
+    for nic, body in physical.items():
+        assert f"{nic}: physical, driver {body['driver']}" in text
