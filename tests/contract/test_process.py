@@ -128,11 +128,20 @@ async def test_a_hung_worker_is_restarted(tmp_path: Path) -> None:
         await plane.shutdown()
 
 
+def stopped(pid: int) -> bool:
+    """Has every thread of the process stopped?"""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return all((t / "stat").read_text().rpartition(")")[2].split()[0] == "T" for t in tasks)
+
+
 async def test_a_call_in_flight_learns_of_the_loss(plane: DataPlane) -> None:
     """Commands that were not answered raise; none waits for ever."""
     await plane.start(SETUP)
     client = CommandClient(plane)
     os.kill(plane.pid, signal.SIGSTOP)
+    async with asyncio.timeout(20):
+        while not stopped(plane.pid):  # each thread stops in its own time
+            await asyncio.sleep(0)
     with pytest.raises(DataPlaneError):
         await client.apply([LegSet(leg(1))])
     client.close()

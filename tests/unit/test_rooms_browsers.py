@@ -9,7 +9,7 @@ import pytest
 from rooms_kit import Plane, SeededSecrets, audio, join, make_rooms, tuple5, video
 
 from forwarder import table
-from forwarder.commands import SourceSet
+from forwarder.commands import SourceRemove, SourceSet
 from forwarder.errors import ErrorCode, Refused
 from forwarder.ice.dtls import SrtpKeys
 from forwarder.rooms import events
@@ -295,7 +295,7 @@ def test_random_calls_never_break_the_data_plane(seed: int) -> None:
         if rng.random() < 0.5:
             before = {r.id: r.source for r in world.plane.routes.values()}
             world.round()
-            removed = {c.source for c in world.commands if isinstance(c, table.SourceRemove)}
+            removed = {c.source for c in world.commands if isinstance(c, SourceRemove)}
             for route in world.plane.routes.values():
                 # What was read until now is not taken away in the round that reads another.
                 assert before.get(route.id) not in removed
