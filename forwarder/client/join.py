@@ -29,6 +29,7 @@ from forwarder.client.media import Media
 from forwarder.client.publish import FilePublisher, LocalTrack
 from forwarder.client.quic import SessionLost, Target, parse_hash
 from forwarder.client.subscribe import DecodeMode, RemoteTrack
+from forwarder.errors import ErrorCode
 from forwarder.rtp.codecs import Codec
 from forwarder.rtp.suites import Suite
 from forwarder.signaling import messages as wire
@@ -108,7 +109,7 @@ class Client:
         welcome = await self.control.join()
         self.joined_at = time.monotonic()
         self._welcome(welcome)
-        self.media.start(welcome.media, self._target.host)
+        self.media.start(self._leg(welcome), self._target.host)
         self._spawn(self.control.keep())
         self._spawn(self._report())
         return self
@@ -282,9 +283,16 @@ class Client:
         me = welcome.participant_id
         self.room_tracks = {t.id: t for t in welcome.tracks if t.participant_id != me}
 
+    @staticmethod
+    def _leg(welcome: wire.Welcome) -> wire.MediaOffer:
+        """Its keys and addresses: every join without an SDP offer is given them."""
+        if welcome.media is None:
+            raise ClientError(ErrorCode.BAD_MESSAGE, "the node's welcome has no media in it")
+        return welcome.media
+
     async def _welcome_back(self, welcome: wire.Welcome) -> None:
         self._welcome(welcome)
-        same = self.media.renew(welcome.media)
+        same = self.media.renew(self._leg(welcome))
         if welcome.resumed and same:
             self.resumed += 1
             return
@@ -348,17 +356,20 @@ class Client:
                     self.on_frame(track, frame)
 
     def _description(self) -> bytes:
-        cname = self.welcome.media.cname if self.welcome is not None else ""
-        return rtcp.source_description(self._rtcp_ssrc, cname)
+        return rtcp.source_description(self._rtcp_ssrc, self._cname)
+
+    @property
+    def _cname(self) -> str:
+        media = self.welcome.media if self.welcome is not None else None
+        return media.cname if media is not None else ""
 
     async def _report(self) -> None:
         """A sender report for each track, and receiver reports, each REPORT_S."""
         while True:
             await asyncio.sleep(REPORT_S)
-            cname = self.welcome.media.cname if self.welcome is not None else ""
             for local in list(self.local_tracks.values()):
                 if report := local.report():
-                    self.media.send_rtcp(report + rtcp.source_description(local.ssrc, cname))
+                    self.media.send_rtcp(report + rtcp.source_description(local.ssrc, self._cname))
             now_ns = time.monotonic_ns()
             blocks = [
                 block

@@ -30,10 +30,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from forwarder.errors import ErrorCode
 from forwarder.ids import ParticipantId, RoomId
 from forwarder.signaling.messages import (
+    Answer,
     Data,
     Join,
     KeyframeRequest,
+    LayerWish,
     Mute,
+    Offer,
     ParticipantInfo,
     Publish,
     Published,
@@ -44,6 +47,7 @@ from forwarder.signaling.messages import (
     Unpublish,
     Unsubscribe,
     Unsubscribed,
+    View,
     Welcome,
 )
 from forwarder.signaling.sdp.model import Way
@@ -170,6 +174,13 @@ class Backend(Protocol):
     async def mute(self, participant_id: ParticipantId, message: Mute) -> None: ...
 
     async def data(self, participant_id: ParticipantId, message: Data) -> None: ...
+
+    async def offer(self, participant_id: ParticipantId, message: Offer) -> Answer:
+        """Of one that joined by an offer; all of it is taken, or nothing changes."""
+
+    async def view(self, participant_id: ParticipantId, message: View) -> None: ...
+
+    async def layer(self, participant_id: ParticipantId, message: LayerWish) -> None: ...
 
     # ---- the HTTP API -----------------------------------------------------------------------
 

@@ -33,6 +33,9 @@ _CLIENT: Final[dict[str, type[m.Message]]] = {
     "keyframe": m.KeyframeRequest,
     "mute": m.Mute,
     "data": m.Data,
+    "offer": m.Offer,
+    "view": m.View,
+    "layer": m.LayerWish,
     "ping": m.Ping,
     "leave": m.Leave,
 }
@@ -47,6 +50,9 @@ ClientRequest = (
     | m.KeyframeRequest
     | m.Mute
     | m.Data
+    | m.Offer
+    | m.View
+    | m.LayerWish
     | m.Ping
     | m.Leave
 )

@@ -260,6 +260,12 @@ class OpenSession:
                 await backend.mute(pid, request)
             case m.Data():
                 await backend.data(pid, request)
+            case m.Offer():
+                return await backend.offer(pid, request)
+            case m.View():
+                await backend.view(pid, request)
+            case m.LayerWish():
+                await backend.layer(pid, request)
             case m.Leave():
                 await backend.leave(pid, "left")
         return None

@@ -8,6 +8,22 @@ longer (framing.SERVER_MESSAGE_MAX), for a welcome lists everybody in the room.
 
 The client speaks first: `join`.  Unknown types and fields are answered by `error` and the session
 goes on.  Binary values are base64 (standard alphabet, padded).
+
+Two kinds of clients:
+
+    native    `join` without `offer`; `welcome.media` says where and with which keys; then
+              `publish`, `subscribe`, `unsubscribe`, `unpublish`
+    browser   `join` with `offer`, an SDP offer (RFC 8866; every m-line, no trickling needed);
+              `welcome.answer` is the answer.  What it sends (sendonly, sendrecv) is published;
+              its recvonly m-lines are its *slots*: video k and audio k, in the order of m-lines,
+              are pair k, audio beyond the number of videos is for voices without a pair.
+              `slot` tells what is in a slot from now on: no SDP is needed when somebody joins,
+              leaves, or when the page of the grid turns (`view`).  `grow` asks for an `offer` with
+              more pairs, ahead of need; an `offer` may also add or end a track or restart ICE.
+
+Both: `keyframe`, `mute`, `data`, `ping`, `leave`.  After a lost connection `join` with `resume` (and
+without `offer`) takes the participant up again on its living leg: `welcome.answer` is then absent,
+a peer connection goes on as it is.
 """
 
 from __future__ import annotations
@@ -22,15 +38,18 @@ from forwarder.rtp.codecs import Codec, Kind
 from forwarder.rtp.suites import Suite
 
 VERSION = 1
-MESSAGE_MAX = 64 * 1024  # bytes
+MESSAGE_MAX = 256 * 1024  # bytes: a browser's offer with 25 pairs and its line ends as JSON
 TRACKS_MAX = 16  # tracks in one publish, and tracks that one participant may publish
 LABEL_MAX = 64  # characters of names and labels
 DATA_MAX = 16 * 1024  # characters of a data message
+SDP_MAX = MESSAGE_MAX - 4096  # characters of an offer
+VIEW_MAX = 64  # participants on a page of the grid
 
 Label = Annotated[str, Field(min_length=1, max_length=LABEL_MAX)]
 RequestId = Annotated[int, Field(ge=0, lt=2**31)]
 SsrcField = Annotated[int, Field(ge=1, lt=2**32)]
 PayloadType = Annotated[int, Field(ge=0, le=127)]
+Sdp = Annotated[str, Field(max_length=SDP_MAX)]
 
 
 class Message(BaseModel):
@@ -41,7 +60,8 @@ class Message(BaseModel):
 
 
 class Join(Message):
-    """First message of a session.  With `resume` the old participant and leg are taken up again."""
+    """First message of a session.  With `resume` the old participant and leg are taken up again;
+    with `offer` the media is WebRTC's, and `suites` counts for nothing."""
 
     type: Literal["join"] = "join"
     id: RequestId
@@ -49,6 +69,7 @@ class Join(Message):
     client: Annotated[str, Field(max_length=128)] = ""
     resume: Annotated[str, Field(max_length=256)] | None = None
     suites: Annotated[list[Suite], Field(min_length=1, max_length=4)] = [Suite.GCM, Suite.SHA1]
+    offer: Sdp | None = None
 
 
 class TrackOffer(Message):
@@ -111,6 +132,32 @@ class Data(Message):
     to: Annotated[list[Label], Field(max_length=64)] | None = None
 
 
+class Offer(Message):
+    """Of a browser that has joined: its peer connection's offer anew.  Lines keep their index, mid
+    and payload types; new ones follow them.  Answered by `answer`."""
+
+    type: Literal["offer"] = "offer"
+    id: RequestId
+    sdp: Sdp
+
+
+class View(Message):
+    """Whom a browser shows, in the order of its pairs; left out: whoever comes first."""
+
+    type: Literal["view"] = "view"
+    id: RequestId
+    participants: Annotated[list[Label], Field(max_length=VIEW_MAX)] | None = None
+
+
+class LayerWish(Message):
+    """The layer of a slot, 0 the lowest, as an upper bound; "auto": what the network allows."""
+
+    type: Literal["layer"] = "layer"
+    id: RequestId
+    mid: Annotated[str, Field(max_length=16)]
+    layer: Literal["auto"] | Annotated[int, Field(ge=0, le=7)]
+
+
 class Ping(Message):
     type: Literal["ping"] = "ping"
     id: RequestId
@@ -130,6 +177,9 @@ ClientMessage = Annotated[
     | KeyframeRequest
     | Mute
     | Data
+    | Offer
+    | View
+    | LayerWish
     | Ping
     | Leave,
     Field(discriminator="type"),
@@ -171,7 +221,29 @@ class MediaOffer(Message):
     cname: str
 
 
+class SlotInfo(Message):
+    """A slot of a browser.  `pair`: with the audio or video of the same number, -1 for a voice
+    without a picture.  codec_unsupported: there is a track, and the browser cannot decode it."""
+
+    mid: str
+    pair: int
+    kind: Kind
+    state: Literal["waiting", "playing", "codec_unsupported"]
+    track_id: str | None = None
+    participant_id: str | None = None  # who publishes it
+
+
+class IceServer(Message):
+    """A TURN server of the operator's, in the form of RTCIceServer."""
+
+    urls: list[str]
+    username: str = ""
+    credential: str = ""
+
+
 class Welcome(Message):
+    """`media` for a native client; `answer` (not after a resume) and `slots` for a browser."""
+
     type: Literal["welcome"] = "welcome"
     re: int
     v: int = VERSION
@@ -182,7 +254,18 @@ class Welcome(Message):
     resumed: bool
     participants: list[ParticipantInfo]
     tracks: list[TrackInfo]
-    media: MediaOffer
+    media: MediaOffer | None = None
+    answer: str | None = None
+    slots: list[SlotInfo] = []
+    ice_servers: list[IceServer] = []
+
+
+class Answer(Message):
+    """To `offer`."""
+
+    type: Literal["answer"] = "answer"
+    re: int
+    sdp: str
 
 
 class PublishedTrack(Message):
@@ -276,6 +359,26 @@ class DataReceived(Message):
     payload: str
 
 
+class SlotChanged(SlotInfo):
+    """What is in a slot from now on."""
+
+    type: Literal["slot"] = "slot"
+
+
+class SpeakerChanged(Message):
+    """Who speaks; left out: nobody."""
+
+    type: Literal["speaker"] = "speaker"
+    participant_id: str | None = None
+
+
+class Grow(Message):
+    """Somebody may soon find no free pair: offer with `pairs` pairs, please."""
+
+    type: Literal["grow"] = "grow"
+    pairs: int
+
+
 class Error(Message):
     type: Literal["error"] = "error"
     re: int | None = None
@@ -305,6 +408,10 @@ ServerMessage = Annotated[
     | TrackMuted
     | LegState
     | DataReceived
+    | Answer
+    | SlotChanged
+    | SpeakerChanged
+    | Grow
     | Error
     | Closing,
     Field(discriminator="type"),

@@ -29,6 +29,8 @@ REQUESTS_MAX: Final = 64  # requests that wait for an answer
 ERRORS_MAX: Final = 32  # bad messages; then the session closes
 MESSAGES_PER_S: Final = 100.0  # messages a second, sustained
 MESSAGES_BURST: Final = 400.0  # messages at once
+OFFERS_PER_S: Final = 0.5  # offers a second, sustained: each costs tens of milliseconds
+OFFERS_BURST: Final = 10.0  # offers at once
 
 
 class State(Enum):
@@ -71,6 +73,9 @@ _WORK: Final = frozenset(
         "keyframe",
         "mute",
         "data",
+        "offer",
+        "view",
+        "layer",
         "ping",
         "leave",
     }
@@ -104,6 +109,7 @@ class JoinSession:
         self._pending: dict[int, ClientRequest] = {}
         self._errors = 0
         self._allowance = MESSAGES_BURST
+        self._offers = OFFERS_BURST
         self._refilled_at = now
         self._counters = counters or Counters()
         self.end_reason = ""  # what `closing` said
@@ -224,6 +230,12 @@ class JoinSession:
         if isinstance(request, m.Ping):
             self._out += encode(m.Pong(re=request.id))
             return None
+        if _offers(request):
+            if self._offers < 1.0:
+                sentence = f"more than {OFFERS_PER_S:g} offers a second; try again later"
+                self._bad(ErrorCode.LIMIT, sentence, request.id)
+                return None
+            self._offers -= 1.0
         if len(self._pending) >= REQUESTS_MAX:
             sentence = f"{REQUESTS_MAX} requests wait for their answers; wait for some of them"
             self._bad(ErrorCode.LIMIT, sentence, request.id)
@@ -248,6 +260,7 @@ class JoinSession:
         elapsed = max(0.0, now - self._refilled_at)
         self._refilled_at = now
         self._allowance = min(MESSAGES_BURST, self._allowance + elapsed * MESSAGES_PER_S)
+        self._offers = min(OFFERS_BURST, self._offers + elapsed * OFFERS_PER_S)
         if self._allowance < 1.0:
             return False
         self._allowance -= 1.0
@@ -262,3 +275,8 @@ class JoinSession:
         self._errors += 1
         if self._errors >= ERRORS_MAX:
             self.close(f"{ERRORS_MAX} bad messages; the last: {sentence}", ErrorCode.LIMIT)
+
+
+def _offers(request: ClientRequest) -> bool:
+    """Whether it carries SDP."""
+    return isinstance(request, m.Offer) or (isinstance(request, m.Join) and bool(request.offer))

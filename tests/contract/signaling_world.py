@@ -176,6 +176,15 @@ class MemoryBackend:
         received = m.DataReceived(participant_id=participant_id, payload=message.payload)
         self._tell(self.people[participant_id], received)
 
+    async def offer(self, participant_id: ParticipantId, message: m.Offer) -> m.Answer:
+        return m.Answer(re=message.id, sdp=message.sdp)
+
+    async def view(self, participant_id: ParticipantId, message: m.View) -> None:
+        self._note(f"view {participant_id} {message.participants}")
+
+    async def layer(self, participant_id: ParticipantId, message: m.LayerWish) -> None:
+        self._note(f"layer {participant_id} {message.mid} {message.layer}")
+
     async def create_room(
         self, room_id: RoomId | None, *, max_active: int | None, max_passive: int | None
     ) -> RoomInfo:

@@ -31,6 +31,7 @@ from forwarder.errors import ErrorCode
 from forwarder.rooms.roles import Role
 from forwarder.rtp.codecs import Codec
 from forwarder.rtp.suites import Suite
+from forwarder.signaling.messages import MediaOffer
 
 PATIENCE_S = 20.0
 pytestmark = [
@@ -95,6 +96,11 @@ async def pair(node: Node, **options: Any) -> AsyncIterator[tuple[Client, LocalT
         yield here, track, there
 
 
+def leg_of(one: Client) -> MediaOffer:
+    assert one.welcome is not None and one.welcome.media is not None
+    return one.welcome.media
+
+
 @pytest.mark.parametrize("suite", list(Suite))
 async def test_packets_arrive_as_they_were_sent(node: Node, suite: Suite) -> None:
     got: list[bytes] = []
@@ -104,7 +110,7 @@ async def test_packets_arrive_as_they_were_sent(node: Node, suite: Suite) -> Non
 
     async with pair(node, suites=[suite], on_packet=on_packet) as (here, track, there):
         assert there.welcome is not None
-        assert there.welcome.media.suite is suite
+        assert leg_of(there).suite is suite
         sent = [secrets.token_bytes(80) for _ in range(50)]
         for n, payload in enumerate(sent):
             await track.send(here.media, [payload], n * 0.02, None)
@@ -203,7 +209,7 @@ async def test_a_node_that_forgot_everything_is_joined_anew_with_new_keys(tmp_pa
             await there.subscribe(auto=True)
             async with asyncio.timeout(PATIENCE_S):
                 await asyncio.gather(here.live.wait(), there.live.wait())
-            keys = [one.welcome.media.receive_key for one in (here, there) if one.welcome]
+            keys = [leg_of(one).receive_key for one in (here, there)]
             assert await own.stop() == 0
             await own.start()
             await until(lambda: here.rejoined == 1 and there.rejoined == 1)
@@ -213,7 +219,7 @@ async def test_a_node_that_forgot_everything_is_joined_anew_with_new_keys(tmp_pa
                     await track.send(here.media, [b"again"], 0.02, None)
                     await asyncio.sleep(0.02)
             assert (here.resumed, there.resumed) == (0, 0)
-            assert keys != [one.welcome.media.receive_key for one in (here, there) if one.welcome]
+            assert keys != [leg_of(one).receive_key for one in (here, there)]
             # A room that is closed for good is no reason to come back for ever.
             await own.request("DELETE", "/v1/rooms/demo")
             await until(lambda: there.control.closed_by_node and here.control.closed_by_node)

@@ -106,6 +106,7 @@ async def test_forged_checks_change_nothing(world: World, stranger: socket.socke
     call = world.call
     assert call.subscriber.welcome is not None
     offer = call.subscriber.welcome.media
+    assert offer is not None
     before = world.nominated(call.subscriber)
     node = ("127.0.0.1", world.site.port)
     forged = [
@@ -137,6 +138,7 @@ async def test_a_second_address_does_not_draw_media_unless_nominated(
     call = world.call
     assert call.subscriber.welcome is not None
     offer = call.subscriber.welcome.media
+    assert offer is not None
     node, loop = ("127.0.0.1", world.site.port), asyncio.get_running_loop()
     before = world.nominated(call.subscriber)
     stranger.sendto(bytes(check(offer.ufrag, offer.password, nominate=False)), node)

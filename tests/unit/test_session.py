@@ -20,6 +20,8 @@ from forwarder.signaling.session import (
     LEGAL,
     MESSAGES_BURST,
     MESSAGES_PER_S,
+    OFFERS_BURST,
+    OFFERS_PER_S,
     REQUESTS_MAX,
     TRANSITIONS,
     Counters,
@@ -45,6 +47,9 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "keyframe": {"track_id": "t1"},
     "mute": {"track_id": "t1", "muted": True},
     "data": {"payload": "hello"},
+    "offer": {"sdp": "v=0"},
+    "view": {"participants": ["p1"]},
+    "layer": {"mid": "0", "layer": "auto"},
     "ping": {},
     "leave": {},
 }
@@ -101,7 +106,7 @@ def session_in(state: State) -> JoinSession:
 
 
 EXPECTED: dict[State, dict[str, ErrorCode | None]] = {
-    # None: legal.  Each of the ten types has its line in each state.
+    # None: legal.  Each of the types has its line in each state.
     State.NEW: dict.fromkeys(MESSAGES, ErrorCode.NOT_JOINED) | {"join": None},
     State.JOINING: dict.fromkeys(MESSAGES, ErrorCode.NOT_JOINED)
     | {"join": ErrorCode.ALREADY_JOINED, "ping": None},
@@ -360,3 +365,18 @@ def test_bounded_random_fuzz() -> None:
         drive(session, [bytes(stream[:cut]), bytes(stream[cut:])], [True, True, False])
         closed += session.state is State.CLOSED
     assert closed > 0
+
+
+def test_offers_have_a_limit_of_their_own() -> None:
+    """Each costs the node tens of milliseconds; other messages go on."""
+    session = session_in(State.JOINED)
+    for n in range(int(OFFERS_BURST)):
+        assert session.receive(wire("offer", 10 + n), now=0.0)
+        session.answer(10 + n, m.Answer(re=10 + n, sdp="v=0"))
+    session.data_to_send()
+    assert session.receive(wire("offer", 50), now=0.0) == []
+    (answer,) = sent(session)
+    assert isinstance(answer, m.Error)
+    assert (answer.code, answer.re) == (ErrorCode.LIMIT, 50)
+    assert session.receive(wire("mute", 51), now=0.0)
+    assert session.receive(wire("offer", 52), now=1.0 / OFFERS_PER_S)
