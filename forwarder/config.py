@@ -103,7 +103,7 @@ class Dataplane:
     queue_limit_ms: int = whole(20, 2000)
     idle_spin_us: int = whole(0, 1_000_000)
     busy_poll: bool = flag()
-    scheduler: str = one_of("other", "fifo")
+    scheduler: str = one_of("auto", "fifo", "other")
     priority: int = whole(1, 99)
     rtcp_interval_ms: int = whole(100, 10_000)
     orphan_s: int = whole(1, 3600)

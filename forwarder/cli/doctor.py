@@ -23,7 +23,7 @@ def doctor(
     Example: vcfwd doctor --json
     """
     from forwarder import config as configuration
-    from forwarder.dataplane import paths
+    from forwarder.dataplane import paths, scheduling
     from forwarder.dataplane.steering import OBJECT_DIR, Rates, Steering
     from forwarder.errors import VcfwdError
     from forwarder.net import qdiscs
@@ -42,6 +42,8 @@ def doctor(
         choice = paths.choose(network.path, network.interfaces, prober)
     except VcfwdError as error:  # `vcfwd up` would refuse: then the table is needed most
         choice, fault = paths.Choice("none", str(error)), str(error)
+    plane = settings.dataplane
+    workers = scheduling.choose(plane.scheduler, plane.priority, plane.workers, plane.cpus)
     obstacle = qdiscs.why_not_held(network.addresses)
     if json_:
         body: dict[str, Any] = {
@@ -58,10 +60,13 @@ def doctor(
             "chosen": choice.path,
             "why": choice.why,
             "kernel_pacing": obstacle or "fq",
+            "scheduler": workers.name,
+            "scheduler_why": workers.why,
         }
         print(json.dumps(body))
     else:
         _show(examined, choice)
+        print(f"workers run: {workers.name}: {workers.why}")
         print(f"departure times on the socket path: {obstacle or 'kept by fq'}")
     if fault:
         print(f"vcfwd doctor: {fault}", file=sys.stderr)

@@ -111,8 +111,11 @@ def _heading(status: Mapping[str, Any]) -> dict[str, object]:
     if late.get("departures"):
         shown = (f"{name} {text(late[f'{name}_us'])} us" for name in ("p50", "p99", "p999"))
         lines["lateness"] = f"{', '.join(shown)} of {late['departures']:,} departures"
+    if plane.get("scheduler"):
+        lines["workers run"] = f"{plane['scheduler']}: {plane.get('scheduler_why')}"
     if plane:
-        lines["data plane"] = _counted(plane)
+        rest = {name: value for name, value in plane.items() if not name.startswith("scheduler")}
+        lines["data plane"] = _counted(rest)
     if "balanced" in status:
         lines["balanced"] = "yes" if status["balanced"] else f"NO: {status.get('imbalance')}"
     return {name: value for name, value in lines.items() if value not in (None, "", [])}

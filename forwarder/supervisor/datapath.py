@@ -17,8 +17,9 @@ from pathlib import Path
 from forwarder.config import Config
 from forwarder.dataplane import paths
 from forwarder.dataplane.process import DataPlane
+from forwarder.dataplane.scheduling import AUTO, Scheduling, choose
 from forwarder.dataplane.selector import attach_classic
-from forwarder.dataplane.setup import Crypto, Interface, Local, Scheduler, Setup, SetupFlags
+from forwarder.dataplane.setup import Crypto, Interface, Local, Setup, SetupFlags
 from forwarder.dataplane.sockets import Group
 from forwarder.dataplane.steering import Steering
 from forwarder.dataplane.steering_abi import XSKS_MAX, Rates
@@ -43,6 +44,7 @@ class DataPath:
     adopted: bool
     selector: str  # "ebpf" or "classic", and why
     zerocopy: tuple[bool, ...]
+    scheduling: Scheduling
 
     async def shutdown(self) -> None:
         """Ends the data plane and takes everything out of the kernel again."""
@@ -128,7 +130,15 @@ def _pacing(config: Config, choice: paths.Choice) -> tuple[paths.Choice, SetupFl
     return replace(choice, why=f"{choice.why}; {told}"), flags
 
 
-def _setup(config: Config, interfaces: tuple[Interface, ...], flags: SetupFlags) -> Setup:
+def scheduling(config: Config) -> Scheduling:
+    """The class of the workers that the configuration asks for, or that suits this host."""
+    plane = config.dataplane
+    return choose(plane.scheduler, plane.priority, plane.workers, plane.cpus)
+
+
+def _setup(
+    config: Config, interfaces: tuple[Interface, ...], flags: SetupFlags, chosen: Scheduling
+) -> Setup:
     plane, network = config.dataplane, config.network
     return Setup(
         locals=tuple(Local(str(ip_address(ip)), network.port) for ip in network.addresses),
@@ -146,8 +156,8 @@ def _setup(config: Config, interfaces: tuple[Interface, ...], flags: SetupFlags)
         queue_limit_ms=plane.queue_limit_ms,
         idle_spin_us=plane.idle_spin_us,
         busy_poll=plane.busy_poll,
-        scheduler=Scheduler[plane.scheduler.upper()],
-        priority=plane.priority if plane.scheduler == "fifo" else 0,
+        scheduler=chosen.scheduler,
+        priority=chosen.priority,
         rtcp_interval_ms=plane.rtcp_interval_ms,
         orphan_s=plane.orphan_s,
         flags=flags,
@@ -203,14 +213,18 @@ async def open_datapath(
         elif choice.path != paths.UDP:
             choice = paths.Choice(paths.UDP, why_not)
         choice, flags = _pacing(config, choice)
-        adopted = await _start(plane, _setup(config, interfaces, flags), steering)
+        chosen = scheduling(config)
+        setup = _setup(config, interfaces, flags, chosen)
+        any_class = config.dataplane.scheduler == AUTO
+        adopted = await _start(plane, setup, steering, any_class=any_class)
         if adopted and steering is not None:
             for group in plane.groups:  # sockets in place are left alone
                 steering.attach_selector(group.sockets)
     except BaseException:
         await _undo(plane, steering)
         raise
-    ready = plane.ready
+    ready, chosen = plane.ready, _in_force(plane.setup, chosen)
+    log.info("workers run", extra=fields(scheduler=chosen.name, why=chosen.why))
     return DataPath(
         choice=choice,
         steering=steering,
@@ -218,15 +232,30 @@ async def open_datapath(
         adopted=adopted,
         selector="ebpf" if steering is not None else f"classic: {why_not}",
         zerocopy=tuple(ready.zerocopy) if ready is not None else (),
+        scheduling=chosen,
     )
 
 
-async def _start(plane: DataPlane, setup: Setup, steering: Steering | None) -> bool:
+def _in_force(setup: Setup, chosen: Scheduling) -> Scheduling:
+    if (setup.scheduler, setup.priority) == (chosen.scheduler, chosen.priority):
+        return chosen
+    return Scheduling(setup.scheduler, setup.priority, "the data plane was started so earlier")
+
+
+def _comparable(setup: Setup, like: Setup, any_class: bool) -> Setup:
+    """Without what does not matter: pins, and the class of the workers where any will do."""
+    taken = like if any_class else setup
+    return replace(setup, cpus=(), scheduler=taken.scheduler, priority=taken.priority)
+
+
+async def _start(
+    plane: DataPlane, setup: Setup, steering: Steering | None, *, any_class: bool
+) -> bool:
     """Starts or adopts; one whose set-up differs from the configuration is ended first."""
     assert len(setup.interfaces) * XSKS_AN_INTERFACE <= XSKS_MAX
     xsks = steering.xsks_fd if steering is not None and setup.interfaces else None
     started = await plane.start(setup, xsks_map=xsks)
-    if started.adopted and replace(plane.setup, cpus=()) != replace(setup, cpus=()):
+    if started.adopted and _comparable(plane.setup, setup, any_class) != replace(setup, cpus=()):
         log.warning(
             "the data plane that runs has another set-up; ending it",
             extra=fields(pid=plane.pid),

@@ -377,6 +377,7 @@ class Node:
         lines = [
             f"url          {self.url}",
             f"data path    {self._datapath.choice.path}: {self._datapath.choice.why}",
+            f"workers run  {self._datapath.scheduling.name}: {self._datapath.scheduling.why}",
         ]
         if self._certificate.self_signed:
             lines.append(f"certificate  sha-256 {self._certificate.sha256.hex()} (self-signed)")

@@ -13,7 +13,7 @@ balanced, imbalance               the conservation laws, and the one that does n
 steering     {verdicts, select_verdicts}
 slow_path, ice, dtls, quic        what the supervisor read and counted
 memory       {pools: {name: {count, bytes}}, supervisor_rss_mb, dataplane_rss_mb}
-dataplane    {pid, restarts, last_gap_ms, crypto, adopted}
+dataplane    {pid, restarts, last_gap_ms, crypto, scheduler, scheduler_why, adopted}
 table        commands applied, refused; replays; dumps
 """
 
@@ -200,6 +200,8 @@ def compose(
             "restarts": plane.restarts,
             "last_gap_ms": last_gap_ms,
             "crypto": plane.ready.crypto if plane.ready else "",
+            "scheduler": datapath.scheduling.name,
+            "scheduler_why": datapath.scheduling.why,
             "adopted": datapath.adopted,
         },
         "table": dict(table),

@@ -60,6 +60,14 @@ async def test_status_of_a_call(site: Site) -> None:
     assert counters["routed"] >= call.sent > 0
     assert found["rooms"]["participants"] == 2
     assert found["memory"]["pools"]["histories"]["bytes"] > 0
+    # The class that is told is the one that the workers have.
+    real_time = {
+        os.sched_getscheduler(int(task.name)) == os.SCHED_FIFO
+        for task in Path(f"/proc/{found['dataplane']['pid']}/task").iterdir()
+        if (task / "comm").read_text().startswith("vcfwd-w")
+    }
+    assert real_time == {found["dataplane"]["scheduler"].startswith("fifo")}
+    assert f"{found['dataplane']['scheduler']}: {found['dataplane']['scheduler_why']}" in text
     # People see: path and why, rooms, legs, rates, drops, memory by pool, the balance.
     for words in ("data path", "udp", found["why"], "participants 2", "live 2", "packets/s"):
         assert words in text, f"{words!r} is missing"

@@ -42,7 +42,14 @@ STATUS: dict[str, Any] = {
         "dataplane_rss_mb": 45.0,
     },
     "quic": {"quic_datagrams": 99, "quic_malformed": 0},
-    "dataplane": {"pid": 80008, "restarts": 1, "last_gap_ms": 41.5, "crypto": "ipsec-mb"},
+    "dataplane": {
+        "pid": 80008,
+        "restarts": 1,
+        "last_gap_ms": 41.5,
+        "crypto": "ipsec-mb",
+        "scheduler": "fifo 2",
+        "scheduler_why": "it is allowed",
+    },
     "brand_new": {"inner": {"value": 77}},
 }
 
@@ -65,6 +72,7 @@ def test_what_matters(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
         "legs 5, live 4, unresolved 3 no route to 192.0.2.9",
         "in 1,000 packets/s, 2.5 Mb/s",
         "out 12,346 packets/s, 12.5 Gb/s",
+        "workers run fifo 2: it is allowed",
         "data plane pid 80008, restarts 1, last gap ms 41.5, crypto ipsec-mb",
         "balanced yes",
         "packet received unknown flow 12,345",

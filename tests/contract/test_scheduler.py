@@ -6,6 +6,8 @@ import asyncio
 import dataclasses
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from stream import Stream
 pytest.importorskip("forwarder.dataplane.abi", reason="_ring is not built")
 from forwarder.dataplane.lateness import summary
 from forwarder.dataplane.process import DataPlane
+from forwarder.dataplane.scheduling import refusal
 from forwarder.dataplane.selector import attach_classic
 from forwarder.dataplane.setup import Scheduler, Setup
 from forwarder.errors import DataPlaneError
@@ -97,6 +100,23 @@ async def test_departures_are_tallied_and_time_is_accounted_for(tmp_path: Path) 
         stream.close()
     finally:
         await plane.shutdown()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a capability can only be left out by root")
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv (util-linux) is missing")
+def test_the_kernel_is_asked_whether_the_class_is_allowed() -> None:
+    """What `auto` decides by, with the capability and without, in processes of their own."""
+    ask = "from forwarder.dataplane.scheduling import refusal; print(refusal(2))"
+    without = ["setpriv", "--bounding-set", "-sys_nice", "--inh-caps", "-sys_nice"]
+    answers = []
+    for words in ([], [*without, "prlimit", "--rtprio=0"]):
+        command = [*words, sys.executable, "-c", ask]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        answers.append(done.stdout.strip())
+    assert answers[0] == "None"
+    assert "CAP_SYS_NICE" in answers[1]
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+    assert refusal(2) is None and os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
 def test_the_usual_class_is_the_default() -> None:
