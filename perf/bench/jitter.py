@@ -4,8 +4,9 @@
     (ii)  pacing: vcfwd paced on AF_XDP as shipped against sockets, unpaced: departure spacing
     (iii) why: paced and unpaced through a shallow bottleneck (bottleneck.py)
 
-Everything is measured in two scheduling classes, the same for every relay: SCHED_OTHER, SCHED_FIFO.
-The fields are those of the class that is shipped (configs/default.toml); the other's are beside.
+Everything is measured in two scheduling classes, the same for every relay: the one that is shipped
+(what dataplane.scheduler chooses on this machine), whose fields these are, and SCHED_OTHER or
+SCHED_FIFO beside.
 
 Beside: sockets with GSO, sockets paced by the same timer, and (full run) bare sockets.  Every row
 has the same stream, core, buffers and scheduling class; rounds go A B A B.  A receiver's PDV is
@@ -14,18 +15,15 @@ taken against its own least delay, then all receivers are pooled.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
-from forwarder.config import defaults
 from forwarder.dataplane.lateness import quantile_us
-from forwarder.dataplane.setup import Scheduler
-from perf.bench import bottleneck, stats, vcfwd
+from forwarder.dataplane.scheduling import Scheduling
+from perf.bench import bottleneck, classes, stats, vcfwd
 from perf.bench.gatherings import HD, HD_SIZE, START_RATE
 from perf.bench.lab import RELAY_CORE, SOURCE_CORE, Lab, Receiver, say
 from perf.bench.relay import BareSockets, Case, Relay
@@ -38,7 +36,6 @@ BULK_PPS = 1000
 """The bulk room: 1,200-byte packets of another publisher to 50 other receivers."""
 IDLE, NEIGHBOUR, BULK = "idle", "neighbour", "bulk"
 CONDITIONS = (IDLE, NEIGHBOUR, BULK)
-CLASSES = ("other", "fifo")
 STREAM = HD | {"key_every": 30}
 METRICS = ("delay", "pdv", "ipdv", "ipd", "gap", "frame")
 SHARES = {"p50": 0.5, "p99": 0.99, "p999": 0.999}
@@ -96,34 +93,20 @@ def window(relay: Relay, receiver: Receiver, condition: str, seconds: float) -> 
     }
 
 
-def shipped() -> str:
-    """The scheduling class of the shipped configuration."""
-    return str(defaults()["dataplane"]["scheduler"])
-
-
-def priority() -> int:
-    """Of SCHED_FIFO, as shipped."""
-    return int(defaults()["dataplane"]["priority"])
-
-
-def make(kind: type[Relay], lab: Lab, fifo: bool) -> Relay:
+def make(kind: type[Relay], lab: Lab, scheduling: Scheduling) -> Relay:
     """A relay that runs, in its scheduling class."""
-    case = Case(RECEIVERS, HD_SIZE)
-    if issubclass(kind, vcfwd.Vcfwd):
-        own = {"scheduler": Scheduler.FIFO, "priority": priority()} if fifo else {}
-        relay: Relay = kind(lab, replace(case, publishers=2), **own)
-        relay.start()
-        return relay
-    relay = kind(lab, case)
+    publishers = 2 if issubclass(kind, vcfwd.Vcfwd) else 1
+    relay = kind(lab, Case(RECEIVERS, HD_SIZE, publishers=publishers))
+    relay.scheduling = scheduling
     relay.start()
-    for thread in relay.threads() if fifo else ():
-        os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(priority()))
     return relay
 
 
-def one(kind: type[Relay], lab: Lab, seconds: float, fifo: bool) -> dict[str, dict[str, Any]]:
+def one(
+    kind: type[Relay], lab: Lab, seconds: float, scheduling: Scheduling
+) -> dict[str, dict[str, Any]]:
     """The conditions of a row in a round, in one scheduling class."""
-    relay = make(kind, lab, fifo)
+    relay = make(kind, lab, scheduling)
     found = {}
     try:
         if isinstance(relay, vcfwd.Vcfwd):
@@ -142,7 +125,7 @@ def one(kind: type[Relay], lab: Lab, seconds: float, fifo: bool) -> dict[str, di
     points = ", ".join(
         f"{name} {each['pdv']['p99']:.0f}/{each['ipd']['p99']:.0f}" for name, each in found.items()
     )
-    say(f"  {kind.name}{', fifo' if fifo else ''}: pdv/ipd p99 in us: {points}")
+    say(f"  {kind.name}, {scheduling.name}: pdv/ipd p99 in us: {points}")
     return found
 
 
@@ -226,30 +209,30 @@ def run(quick: bool) -> dict[str, Any]:
     rounds, seconds = (3, 1.2) if quick else (5, 6.0)
     kinds: list[type[Relay]] = [A_FREE, B_FREE, A, B, B_GSO]
     kinds += [] if quick else [BareSockets]
-    windows: dict[str, Windows] = {each: {} for each in CLASSES}
+    shipped = classes.shipped()
+    every = [shipped, *(c for c in (classes.OTHER, classes.fifo()) if c.name != shipped.name)]
+    windows: dict[str, Windows] = {each.name: {} for each in every}
     with Lab() as lab:
         for number in range(rounds):
             say(f"round {number + 1} of {rounds}")
-            for each in CLASSES:
-                fifo = each == "fifo"
-                for kind in kinds[:3] if quick and each != shipped() else kinds:
-                    row = windows[each].setdefault(kind.name, {})
-                    for condition, seen in one(kind, lab, seconds, fifo).items():
+            for each in every:
+                for kind in kinds[:3] if quick and each is not shipped else kinds:
+                    row = windows[each.name].setdefault(kind.name, {})
+                    for condition, seen in one(kind, lab, seconds, each).items():
                         row.setdefault(condition, []).append(seen)
         narrow = bottleneck.measure(lab, 4.0 if quick else 20.0)
-    by_class = {each: fields(windows[each]) for each in CLASSES}
-    found = by_class.pop(shipped())
+    by_class = {name: fields(found) for name, found in windows.items()}
+    found = by_class.pop(shipped.name)
     return {
         **found,
         "bottleneck_lost_paced": narrow["paced"]["lost"],
         "bottleneck_lost_unpaced": narrow["unpaced"]["lost"],
         "spread": {name: each["spread"] for name, each in found["conditions"].items()},
-        "scheduling": shipped(),
         "other_classes": by_class,
         "bottleneck": narrow,
         "config": {
             "receivers": RECEIVERS, "size": HD_SIZE, "stream": STREAM, "leg_rate_bps": START_RATE,
-            "window_s": seconds, "rounds": rounds, "bulk_pps": BULK_PPS, "priority": priority(),
+            "window_s": seconds, "rounds": rounds, "bulk_pps": BULK_PPS,
         },
         "seconds": round(time.monotonic() - began, 1),
     }  # fmt: skip

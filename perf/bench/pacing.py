@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from forwarder.dataplane.lateness import quantile_us
-from forwarder.dataplane.setup import Scheduler
+from forwarder.dataplane.scheduling import Scheduling
 from forwarder.dataplane.tally import Snapshot
-from perf.bench import vcfwd
+from perf.bench import classes, vcfwd
 from perf.bench.gatherings import HD_SIZE, START_RATE
 from perf.bench.jitter import IDLE, NEIGHBOUR, neighbours
 from perf.bench.lab import Lab
@@ -27,10 +27,6 @@ from perf.bench.relay import Case
 
 COPIES = 10
 STREAM = {"frames": 30, "per_frame": 10}
-CLASSES: dict[str, dict[str, Any]] = {
-    "other": {},
-    "fifo": {"scheduler": Scheduler.FIFO, "priority": 2},
-}
 WARM_S = 0.5
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 
@@ -62,9 +58,12 @@ def row(before: Snapshot, after: Snapshot, cpu_s: float, span_s: float) -> dict[
     }
 
 
-def measure(lab: Lab, setup: dict[str, Any], condition: str, rate: int, seconds: float) -> Any:
+def measure(
+    lab: Lab, scheduling: Scheduling, condition: str, rate: int, seconds: float
+) -> dict[str, Any]:
     """One row."""
-    relay = vcfwd.Xsk(lab, Case(COPIES, HD_SIZE), **setup)
+    relay = vcfwd.Xsk(lab, Case(COPIES, HD_SIZE))
+    relay.scheduling = scheduling
     relay.start()
     times = lab.folder / "pacing.times"
     options = {"times": times, "stamp_ports": COPIES, "spacing_bps": rate}
@@ -90,11 +89,13 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rate", type=int, default=START_RATE, help="of each leg, bits a second")
     args = parser.parse_args()
-    for name, setup in CLASSES.items():
+    for scheduling in (classes.OTHER, classes.fifo()):
         for condition in (IDLE, NEIGHBOUR):
             with Lab() as lab:
-                found = measure(lab, setup, condition, args.rate, args.seconds)
-            print(json.dumps({"class": name, "condition": condition, **found}), flush=True)
+                found = measure(lab, scheduling, condition, args.rate, args.seconds)
+            print(
+                json.dumps({"class": scheduling.name, "condition": condition, **found}), flush=True
+            )
     return 0
 
 

@@ -6,6 +6,7 @@ receivers.  It lives on RELAY_CORE between start() and stop().
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from abc import ABC, abstractmethod
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from perf.bench import keys
+from perf.bench import classes, keys
 from perf.bench.lab import (
     BUILD,
     PEERS,
@@ -67,6 +68,8 @@ class Relay(ABC):
         self.index = 0
         """SRTP index of the next packet of each flow."""
         self.base = PORT_BASE
+        self.scheduling = classes.shipped(case.workers)
+        """Class of the threads that carry packets; to be set before start()."""
 
     @abstractmethod
     def start(self) -> None: ...
@@ -86,8 +89,12 @@ class Relay(ABC):
         return {"dst_ip": self.lab.names["in_ip"], "dst_port": PORT, "src_port": SOURCE_PORT}
 
     def threads(self) -> list[int]:
-        """Thread ids that carry packets, for scheduling classes."""
+        """Thread ids that carry packets."""
         return []
+
+    def take_class(self) -> None:
+        """A baseline's threads go into the class of the comparison."""
+        classes.take(self.scheduling, self.threads())
 
     def generate(
         self, *, first: int = 0, flows: int | None = None, **options: Any
@@ -135,12 +142,13 @@ class Peer(Relay):
         argv += ["--listen-port", PORT, "--src-ip", n["out_ip"], "--dst-ip", n["sub_ip"]]
         argv += ["--dst-port-base", self.base, "--copies", self.case.copies, *self.options]
         self._child = self.lab.start("fwd", argv, core=RELAY_CORE, ready=True)
+        self.take_class()
 
     def program(self) -> list[object]:
         return [self.lab.peer(self.tool), "--rcvbuf", RCVBUF]
 
     def threads(self) -> list[int]:
-        return [self._child.pid]
+        return [int(task) for task in os.listdir(f"/proc/{self._child.pid}/task")]
 
     def stop(self) -> dict[str, Any]:
         return self.lab.stop(self._child)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from forwarder.dataplane.process import find_binary
+from perf.bench.classes import shipped
 from perf.bench.lab import ROOT
 from perf.bench.meter import busy_share, spin_gaps
 
@@ -43,6 +44,8 @@ def facts() -> dict[str, Any]:
         "kernel": platform.release(),
         "cpu": model[0] if model else platform.machine(),
         "cores": os.cpu_count(),
+        "scheduling": shipped().name,
+        "scheduling_why": shipped().why,
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "busy_before": round(busy_share(0.5), 4),
         "spin_gaps": spin_gaps(0.5),

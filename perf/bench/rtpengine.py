@@ -147,6 +147,7 @@ class Rtpengine(Relay):
         self._sock, self._ng, self._call = sock, Ng(sock), 0
         self._ports: list[int] = []
         self._await()
+        self.take_class()
         self.renew()
 
     def _await(self) -> None:

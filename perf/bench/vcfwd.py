@@ -25,12 +25,10 @@ from forwarder.dataplane.setup import Interface, Local, Setup, SetupFlags
 from forwarder.dataplane.steering import Flow, Rates, Steering, ensure_bpffs
 from forwarder.dataplane.tally import Snapshot, imbalance
 from forwarder.table import Tuple5
-from perf.bench import keys
+from perf.bench import classes, keys
 from perf.bench.lab import (
     PORT,
     PORT_BASE,
-    RELAY_CORE,
-    SOURCE_CORE,
     SOURCE_PORT,
     Lab,
     PerfError,
@@ -173,7 +171,9 @@ class Vcfwd(Relay):
         routes = 2 * self._members * self._members or c.receivers
         values: dict[str, Any] = {
             "workers": c.workers,
-            "cpus": (RELAY_CORE, SOURCE_CORE)[: c.workers],
+            "cpus": classes.CORES[: c.workers],
+            "scheduler": self.scheduling.scheduler,
+            "priority": self.scheduling.priority,
             "legs_max": max(1024, power_of_two(legs)),
             "routes_max": max(8192, power_of_two(routes)),
             "flags": SetupFlags.UDP_GSO if self.path.gso else SetupFlags.NONE,
