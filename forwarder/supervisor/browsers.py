@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from forwarder.clock import Clock
-from forwarder.errors import ErrorCode, Refused
+from forwarder.errors import ErrorCode, ProtocolError, Refused
 from forwarder.ice import IceLite
 from forwarder.ice.dtls import DEADLINE_S, HALF_OPEN_MAX, DtlsServer, Output
 from forwarder.ids import ParticipantId, RoomId
@@ -35,6 +35,12 @@ log = logging.getLogger(__name__)
 
 BEAT_S = 0.1  # between looks at the timers of handshakes
 RESOURCE_BYTES = 24
+
+# The table carries no resends of its own, layers and rate feedback of a browser yet.
+TERMS = {
+    Way.RECEIVE: replace(sdp.WHIP, rtx=False, simulcast=False, feedback=False),
+    Way.SEND: replace(sdp.WHEP, rtx=False, feedback=False),
+}
 
 Send = Callable[[bytes], None]
 
@@ -97,7 +103,9 @@ class Browsers:
 
     # ---- HTTP -------------------------------------------------------------------------------
 
-    async def offer(self, way: Way, claims: Claims, data: bytes, follow: str = "") -> Answered:
+    async def offer(
+        self, way: Way, claims: Claims, data: bytes, follow: str = "", layer: str = ""
+    ) -> Answered:
         """A new participant with what its offer can have; Refused or ProtocolError."""
         if not self._rooms.has_room(claims.room_id):
             raise Refused(ErrorCode.NO_SUCH_ROOM, f"there is no room {claims.room_id}")
@@ -109,13 +117,15 @@ class Browsers:
             )
         if follow and self._rooms.participant(follow).room_id != claims.room_id:
             raise Refused(ErrorCode.NO_SUCH_PARTICIPANT, "there is nobody of this id in this room")
-        made = sdp.negotiate(sdp.parse_offer(data), way)
+        made = sdp.negotiate(sdp.parse_offer(data), TERMS[way])
+        if way is Way.RECEIVE:
+            _check_whole(made)
         now = self._clock.now()
         me = self._rooms.join_peer(
             claims.room_id,
             name=claims.name,
             role=claims.role,
-            peer=_peer(made, follow),
+            peer=_peer(made, way, follow),
             tracks=[_track(item, made) for item in made.accepted] if way is Way.RECEIVE else (),
             places=[_place(item) for item in made.accepted] if way is Way.SEND else (),
             now=now,
@@ -265,15 +275,28 @@ class Browsers:
             del self._by_resource[resource]
 
 
+def _check_whole(made: sdp.Negotiation) -> None:
+    """A publisher shall not believe that all of it is sent (RFC 9725 section 4.4.3)."""
+    for media in made.offer.media:
+        wanted = media.kind in ("audio", "video") and media.live and media.direction != "inactive"
+        if wanted and made.section(media.index) is None:
+            raise ProtocolError(
+                ErrorCode.CODEC_UNSUPPORTED,
+                f"the offer cannot be accepted as a whole: not its m-line {media.index + 1} "
+                f"({media.kind}, {media.direction}); WHIP takes one track of each kind, "
+                "in a codec of the room",
+            )
+
+
 def _etag(me: Participant) -> str:
     return f'"{me.ufrag}"'
 
 
-def _peer(made: sdp.Negotiation, follow: str) -> Peer:
+def _peer(made: sdp.Negotiation, way: Way, follow: str) -> Peer:
     return Peer(
-        way=made.way.name,
+        way=way.name,
         ufrag=made.ufrag,
-        extensions=extensions(made.extensions),
+        extensions=extensions(made.rx_extensions if way is Way.RECEIVE else made.tx_extensions),
         mids=tuple((item.kind.value, item.media.mid) for item in made.accepted),
         follow=follow,
         nack=made.nack,
@@ -281,18 +304,18 @@ def _peer(made: sdp.Negotiation, follow: str) -> Peer:
 
 
 def _track(item: sdp.Accepted, made: sdp.Negotiation) -> TrackSpec:
-    codec, chosen = item.formats[0]
+    chosen = item.formats[0]
     return TrackSpec(
         label=item.kind.value,
         kind=item.kind,
-        codec=codec,
-        pt=chosen.pt,
-        clock_hz=chosen.clock_hz,
-        ssrc=item.ssrc,
-        mid=item.media.mid if Ext.MID in made.extensions else "",
+        codec=chosen.codec,
+        pt=chosen.format.pt,
+        clock_hz=chosen.format.clock_hz,
+        ssrc=item.layers[0].ssrc,
+        mid=item.media.mid if Ext.MID in made.rx_extensions else "",
     )
 
 
 def _place(item: sdp.Accepted) -> SlotSpec:
-    pts = tuple((codec, chosen.pt) for codec, chosen in item.formats)
+    pts = tuple((chosen.codec, chosen.format.pt) for chosen in item.formats)
     return SlotSpec(item.kind, item.media.mid, pts)

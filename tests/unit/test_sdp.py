@@ -7,6 +7,7 @@ published form, not captured: the browser tests use the browsers' own.
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,13 @@ from aiortc.sdp import SessionDescription
 from forwarder.errors import ErrorCode, ProtocolError
 from forwarder.rtp.codecs import Codec, Kind
 from forwarder.signaling.sdp import (
+    SESSION,
+    WHEP,
+    WHIP,
     Candidate,
+    Layer,
     Local,
     Stream,
-    Way,
     negotiate,
     parse_fragment,
     parse_offer,
@@ -51,13 +55,20 @@ def changed(name: str, old: str, new: str, count: int = -1) -> bytes:
     return text.replace(old, new, count).encode()
 
 
-def test_chromium_publishes_vp8_and_opus_without_resends() -> None:
-    made = negotiate(parse_offer(offer(CHROMIUM)), Way.RECEIVE)
+def test_chromium_publishes_vp8_and_opus() -> None:
+    made = negotiate(parse_offer(offer(CHROMIUM)), WHIP)
     audio, video = made.accepted
-    assert [(c, f.pt) for c, f in audio.formats] == [(Codec.OPUS, 111)]
-    assert [(c, f.pt) for c, f in video.formats] == [(Codec.VP8, 96)]
-    assert (audio.ssrc, video.ssrc) == (1399694169, 2231627014)
-    assert made.extensions == {Ext.MID: 4, Ext.AUDIO_LEVEL: 1}
+    assert [(c.codec, c.format.pt) for c in audio.formats] == [(Codec.OPUS, 111)]
+    assert [(c.codec, c.format.pt) for c in video.formats] == [(Codec.VP8, 96)]
+    assert audio.layers == (Layer("", 1399694169),)
+    assert video.layers == (Layer("", 2231627014, 632943048),)
+    assert made.rx_extensions == {
+        Ext.MID: 4,
+        Ext.AUDIO_LEVEL: 1,
+        Ext.TRANSPORT_CC: 3,
+        Ext.PLAYOUT_DELAY: 5,
+    }
+    assert (made.tx_extensions, made.feedback) == ({}, True)
     assert made.ufrag == "Xk3T"
     text = render(made, LOCAL)
     answer = sdp_transform.parse(text)
@@ -67,16 +78,28 @@ def test_chromium_publishes_vp8_and_opus_without_resends() -> None:
         assert (section["setup"], section["direction"]) == ("passive", "recvonly")
         assert section["rtcpMux"]
     fed = [(f["type"], f.get("subtype")) for f in answer["media"][1]["rtcpFb"]]
-    assert fed == [("nack", None), ("nack", "pli"), ("ccm", "fir")]
-    assert made.nack
-    for absent in ("rtx", "goog-remb", "transport-cc", "abs-send-time", "simulcast", "red/"):
+    assert fed == [("transport-cc", None), ("nack", None), ("nack", "pli"), ("ccm", "fir")]
+    assert (made.nack, made.nack_audio) == (True, False)
+    assert (video.formats[0].rtx or video.formats[0].format).pt == 97
+    assert "a=rtpmap:97 rtx/90000\r\n" in text
+    assert "a=fmtp:97 apt=96\r\n" in text
+    for absent in ("goog-remb", "abs-send-time", "simulcast", "red/", "rtp-stream-id"):
         assert absent not in text
 
 
+def test_what_the_terms_leave_out_is_not_answered() -> None:
+    plain = replace(WHIP, rtx=False, simulcast=False, feedback=False)
+    made = negotiate(parse_offer(offer(CHROMIUM)), plain)
+    text = render(made, LOCAL)
+    assert made.accepted[1].layers == (Layer("", 2231627014),)
+    assert not made.feedback
+    for absent in ("rtx", "transport", "simulcast", "red/"):
+        assert absent not in text
+    assert "nack\r\n" in text
+
+
 def test_the_answer_is_read_alike_by_another_implementation() -> None:
-    read = SessionDescription.parse(
-        render(negotiate(parse_offer(offer(CHROMIUM)), Way.RECEIVE), LOCAL)
-    )
+    read = SessionDescription.parse(render(negotiate(parse_offer(offer(CHROMIUM)), WHIP), LOCAL))
     audio, video = read.media
     assert (audio.ice.usernameFragment, audio.ice.iceLite) == ("ufragOfNode", True)
     assert [(c.ip, c.port, c.type) for c in audio.ice_candidates] == [
@@ -84,7 +107,7 @@ def test_the_answer_is_read_alike_by_another_implementation() -> None:
         ("2001:db8::1", 4433, "host"),
     ]
     assert video.dtls.role == "server"
-    assert [c.mimeType for c in video.rtp.codecs] == ["video/VP8"]
+    assert [c.mimeType for c in video.rtp.codecs] == ["video/VP8", "video/rtx"]
 
 
 def test_the_codec_order_of_the_room_decides() -> None:
@@ -94,18 +117,18 @@ def test_the_codec_order_of_the_room_decides() -> None:
         ((Codec.VP9,), 98),
         ((Codec.AV1, Codec.VP8), 45),
     ):
-        made = negotiate(parsed, Way.RECEIVE, order)
-        assert made.accepted[1].formats[0][1].pt == pt
+        made = negotiate(parsed, replace(WHIP, order=order))
+        assert made.accepted[1].formats[0].format.pt == pt
 
 
 def test_h264_needs_packetization_mode_1() -> None:
     only_mode_0 = changed(CHROMIUM, "packetization-mode=1", "packetization-mode=0")
-    made = negotiate(parse_offer(only_mode_0), Way.RECEIVE, (Codec.H264,))
+    made = negotiate(parse_offer(only_mode_0), replace(WHIP, order=(Codec.H264,)))
     assert [a.kind for a in made.accepted] == [Kind.AUDIO]
 
 
 def test_firefox_bundle_only_is_live_and_application_is_refused() -> None:
-    made = negotiate(parse_offer(offer(FIREFOX)), Way.RECEIVE)
+    made = negotiate(parse_offer(offer(FIREFOX)), WHIP)
     assert [a.media.mid for a in made.accepted] == ["0", "1"]
     assert made.fingerprint.value.startswith("1C:2D")
     assert made.ufrag == "12345678"
@@ -116,32 +139,63 @@ def test_firefox_bundle_only_is_live_and_application_is_refused() -> None:
 
 
 def test_safari_views_with_payload_types_of_its_own() -> None:
-    made = negotiate(parse_offer(offer(SAFARI)), Way.SEND)
-    assert [(c, f.pt) for c, f in made.accepted[1].formats] == [(Codec.VP8, 100), (Codec.H264, 98)]
+    made = negotiate(parse_offer(offer(SAFARI)), WHEP)
+    formats = [(c.codec, c.format.pt) for c in made.accepted[1].formats]
+    assert formats == [(Codec.VP8, 100), (Codec.H264, 98)]
     assert made.ufrag == "1e10"  # looks like a number, and is none
     answer = sdp_transform.parse(render(made, LOCAL))
     video = answer["media"][1]
-    assert (video["direction"], video["payloads"]) == ("sendonly", "100 98")
-    assert not made.nack  # nobody would answer the viewer's
-    assert not [f for f in video["rtcpFb"] if f["type"] == "nack" and f.get("subtype") != "pli"]
+    assert (video["direction"], video["payloads"]) == ("sendonly", "100 101 98 99")
+    assert not made.nack  # the node is sent nothing that it could ask for again
+    assert {f["type"] for f in video["rtcpFb"]} <= {"nack", "ccm", "goog-remb"}
     assert {(s["id"], s["attribute"]) for s in video["ssrcs"]} == {(1002, "cname"), (1002, "msid")}
 
 
-def test_simulcast_is_answered_by_one_layer() -> None:
-    layers = "a=rid:h send\r\na=rid:l send\r\na=simulcast:send h;l\r\na=ssrc-group:FID"
-    parsed = parse_offer(changed(CHROMIUM, "a=ssrc-group:FID", layers))
-    assert (parsed.media[1].rids, parsed.media[1].simulcast) == (("h", "l"), True)
-    made = negotiate(parsed, Way.RECEIVE)
-    assert made.accepted[1].ssrc is None  # bound by its mid
+RIDS = "a=rid:h send\r\na=rid:m send pt=98\r\na=rid:l send\r\na=simulcast:send h;m;~l"
+LAYERS = [
+    (RIDS, ["l", "h"], "h;l"),  # m would come in VP9 only
+    ("a=rid:q send\r\na=rid:f send\r\na=simulcast: send rid=f;q paused=q", ["q", "f"], "f;q"),
+    ("a=rid:0 send\r\na=rid:007 send\r\na=simulcast:send 0,007;007", ["0", "007"], "0;007"),
+    (
+        "a=rid:a send max-width=640;max-height=360\r\na=rid:b send max-width=320;max-height=180"
+        "\r\na=simulcast:send a;b",
+        ["b", "a"],
+        "a;b",
+    ),
+]
+
+
+@pytest.mark.parametrize(("lines", "rids", "answered"), LAYERS)
+def test_layers_are_known_low_to_high(lines: str, rids: list[str], answered: str) -> None:
+    text = changed(CHROMIUM, "a=ssrc-group:FID", f"{lines}\r\na=ssrc-group:FID")
+    made = negotiate(parse_offer(text), WHIP)
+    assert made.accepted[1].layers == tuple(Layer(rid) for rid in rids)
+    assert (made.rx_extensions[Ext.RID], made.rx_extensions[Ext.RRID]) == (10, 11)
+    answer = render(made, LOCAL)
+    assert f"a=simulcast:recv {answered}\r\n" in answer
+    assert all(f"a=rid:{rid} recv\r\n" in answer for rid in rids)
+
+
+def test_layers_that_are_not_wanted_are_not_answered() -> None:
+    text = changed(CHROMIUM, "a=ssrc-group:FID", f"{RIDS}\r\na=ssrc-group:FID")
+    made = negotiate(parse_offer(text), replace(WHIP, simulcast=False))
+    assert made.accepted[1].layers == (Layer(),)  # bound by its mid
     assert "simulcast" not in render(made, LOCAL)
     assert "rid" not in render(made, LOCAL).replace("a=mid", "")
+
+
+def test_layers_by_ssrc() -> None:
+    groups = "a=ssrc-group:SIM 2231627014 77\r\na=ssrc-group:FID 77 78\r\na=ssrc:77 cname:x"
+    text = changed(CHROMIUM, "a=ssrc-group:FID 2", f"{groups}\r\na=ssrc-group:FID 2")
+    made = negotiate(parse_offer(text), WHIP)
+    assert made.accepted[1].layers == (Layer("", 2231627014, 632943048), Layer("", 77, 78))
 
 
 def test_a_second_video_is_refused_by_port_0() -> None:
     text = offer(CHROMIUM).decode()
     video = text[text.index("m=video") :]
     more = text.replace("BUNDLE 0 1", "BUNDLE 0 1 2") + video.replace("mid:1", "mid:2")
-    answer = sdp_transform.parse(render(negotiate(parse_offer(more.encode()), Way.RECEIVE), LOCAL))
+    answer = sdp_transform.parse(render(negotiate(parse_offer(more.encode()), WHIP), LOCAL))
     assert [m["port"] for m in answer["media"]] == [9, 9, 0]
     assert answer["groups"][0]["mids"] == "0 1"
 
@@ -164,14 +218,14 @@ UNUSABLE = [
 @pytest.mark.parametrize(("old", "new", "why"), UNUSABLE)
 def test_what_cannot_be_used_is_told(old: str, new: str, why: str) -> None:
     with pytest.raises(ProtocolError, match=why) as refused:
-        negotiate(parse_offer(changed(CHROMIUM, old, new)), Way.RECEIVE)
+        negotiate(parse_offer(changed(CHROMIUM, old, new)), WHIP)
     assert refused.value.code is ErrorCode.BAD_MESSAGE
 
 
 @pytest.mark.parametrize("name", [CHROMIUM, FIREFOX])
 def test_a_publisher_cannot_view_with_its_offer(name: str) -> None:
     with pytest.raises(ProtocolError, match="recvonly") as refused:
-        negotiate(parse_offer(offer(name)), Way.SEND)
+        negotiate(parse_offer(offer(name)), WHEP)
     assert refused.value.code is ErrorCode.CODEC_UNSUPPORTED
 
 
@@ -190,7 +244,7 @@ def test_a_publisher_cannot_view_with_its_offer(name: str) -> None:
 )
 def test_garbage_is_refused(data: bytes) -> None:
     with pytest.raises(ProtocolError) as refused:
-        negotiate(parse_offer(data), Way.RECEIVE)
+        negotiate(parse_offer(data), WHIP)
     assert refused.value.code in (ErrorCode.BAD_MESSAGE, ErrorCode.TOO_LARGE)
 
 
@@ -220,7 +274,7 @@ def test_mutated_offers_end_in_an_answer_or_a_refusal() -> None:
             if len(lines) < 2:
                 break
         try:
-            way = chance.choice(list(Way))
+            way = chance.choice([WHIP, WHEP, SESSION])
             render(negotiate(parse_offer(b"\r\n".join(lines)), way), LOCAL)
             answered += 1
         except ProtocolError:

@@ -14,17 +14,49 @@ CODEC_ORDER: tuple[Codec, ...] = (Codec.VP8, Codec.H264, Codec.VP9, Codec.AV1)
 
 EXTENSION_URIS: Mapping[str, Ext] = {
     "urn:ietf:params:rtp-hdrext:sdes:mid": Ext.MID,  # RFC 9143
+    "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id": Ext.RID,  # RFC 8852
+    "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id": Ext.RRID,
     "urn:ietf:params:rtp-hdrext:ssrc-audio-level": Ext.AUDIO_LEVEL,  # RFC 6464
+    "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time": Ext.ABS_SEND_TIME,
+    "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01": Ext.TRANSPORT_CC,
+    "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension": (
+        Ext.DEPENDENCY
+    ),
+    "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay": Ext.PLAYOUT_DELAY,
 }
-"""Header extensions that are answered.  Others, transport-wide numbers and abs-send-time first of
-all, promise feedback that the worker does not give yet."""
+"""Header extensions that can be answered; all others are left out."""
 
 
 class Way(StrEnum):
-    """What the node does with the media of an offer."""
+    """What the node does with the media of an m-line, as its answer says it."""
 
-    RECEIVE = "recvonly"  # WHIP
-    SEND = "sendonly"  # WHEP
+    RECEIVE = "recvonly"
+    SEND = "sendonly"
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a kind of join may have.
+
+    `receive`, `send`: most m-lines of each kind that the node receives, and sends; `send_audio`:
+    most audio m-lines that it sends besides, for sound without a picture.  `order`: the codecs of
+    the room, best first.  `rtx`, `simulcast`, `feedback`, `red`: whether RTX streams (RFC 4588),
+    layers (RFC 8853), feedback on the way's rate and Opus RED (RFC 2198) are answered.
+    """
+
+    receive: int
+    send: int
+    send_audio: int = 0
+    order: tuple[Codec, ...] = CODEC_ORDER
+    rtx: bool = True
+    simulcast: bool = True
+    feedback: bool = True
+    red: bool = False
+
+
+WHIP = Terms(receive=1, send=0)
+WHEP = Terms(receive=0, send=1)
+SESSION = Terms(receive=2, send=25, send_audio=3)
 
 
 @dataclass(frozen=True)
@@ -56,6 +88,33 @@ class Fingerprint:
 
 
 @dataclass(frozen=True)
+class HeaderExtension:
+    """An extmap line (RFC 8285 section 5); `direction` empty where it has none."""
+
+    id: int
+    uri: str
+    direction: str = ""
+
+
+@dataclass(frozen=True)
+class Rid:
+    """A stream that the client would send (RFC 8851); `pts` empty: in every format."""
+
+    id: str
+    pts: tuple[int, ...] = ()
+    pixels: int = 0
+    """max-width x max-height, 0 where the line does not limit both."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """An ssrc-group (RFC 5576): FID is a stream and its resends, SIM the layers, low to high."""
+
+    semantics: str
+    ssrcs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Media:
     """One m-line as offered; session-level ICE and DTLS attributes are already filled in."""
 
@@ -67,16 +126,18 @@ class Media:
     mid: str = ""
     direction: str = "sendrecv"
     formats: tuple[Format, ...] = ()
-    extensions: tuple[tuple[int, str], ...] = ()
+    extensions: tuple[HeaderExtension, ...] = ()
     ssrcs: tuple[int, ...] = ()
-    groups: tuple[tuple[int, ...], ...] = ()
-    """FID groups (RFC 5576): the stream and its resends."""
+    groups: tuple[Group, ...] = ()
     stream: str = ""
     """The first word of msid."""
-    rids: tuple[str, ...] = ()
-    simulcast: bool = False
+    rids: tuple[Rid, ...] = ()
+    simulcast: tuple[str, ...] = ()
+    """The rids that the client would send at once, in the order of the offer."""
+    allow_mixed: bool = False
     bundle_only: bool = False
     rtcp_mux: bool = False
+    rtcp_rsize: bool = False
     setup: str = ""
     ufrag: str = ""
     password: str = field(default="", repr=False)
@@ -97,38 +158,107 @@ class Offer:
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """A format that is answered, with its repair and its redundant form where both ends can."""
+
+    codec: Codec
+    format: Format
+    rtx: Format | None = None
+    red: Format | None = None
+
+    @property
+    def all(self) -> tuple[Format, ...]:
+        """In the order of the answer: the plain form is the one to be sent."""
+        return tuple(f for f in (self.format, self.red, self.rtx) if f is not None)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One encoding of a track that the node receives.  `rid` empty: the stream has none."""
+
+    rid: str = ""
+    ssrc: int | None = None
+    rtx_ssrc: int | None = None
+
+
+@dataclass(frozen=True)
 class Accepted:
     """An m-line that is answered with a live port.
 
-    `formats`: the answered payload types, best first; one where the node receives, every one that
-    the viewer can decode where it sends.  `ssrc`: the stream's, where the offer tells it.
+    `formats`: what is answered, best first; one where the node receives, every one that the viewer
+    can decode where it sends.  `layers`: where the node receives, low to high, at least one.
+    `pair`: where it sends, the number of the picture with its sound, -1: sound alone.
     """
 
     media: Media
     kind: Kind
-    formats: tuple[tuple[Codec, Format], ...]
-    ssrc: int | None = None
+    way: Way
+    formats: tuple[Chosen, ...]
+    layers: tuple[Layer, ...] = ()
+    pair: int = -1
+    extensions: tuple[HeaderExtension, ...] = ()
+    """Those of the offer that are answered."""
+
+    @property
+    def mid(self) -> str:
+        return self.media.mid
+
+    @property
+    def transport_cc(self) -> bool:
+        """Transport-wide feedback was agreed on."""
+        return self.way is Way.RECEIVE and self._extends(Ext.TRANSPORT_CC)
+
+    @property
+    def remb(self) -> bool:
+        """The client tells what it could receive, which it learns from the times of sending."""
+        return self.way is Way.SEND and self._extends(Ext.ABS_SEND_TIME)
+
+    def _extends(self, kind: Ext) -> bool:
+        return any(EXTENSION_URIS[item.uri] is kind for item in self.extensions)
 
 
 @dataclass(frozen=True)
 class Negotiation:
-    """Everything that follows from the offer alone."""
+    """Everything that follows from the offer alone; ids of extensions as offered."""
 
     offer: Offer
-    way: Way
     accepted: tuple[Accepted, ...]
-    extensions: Mapping[Ext, int]
-    """Ids as offered; the same for both directions of the leg."""
+    """In the order of the m-lines."""
+    rx_extensions: Mapping[Ext, int]
+    """On what the node receives."""
+    tx_extensions: Mapping[Ext, int]
+    """On what the node sends."""
     ufrag: str
     """The client's."""
     fingerprint: Fingerprint
+    version: int = 1
+    """Of the session's descriptions: one more with each re-offer."""
+
+    @property
+    def receive(self) -> tuple[Accepted, ...]:
+        return tuple(a for a in self.accepted if a.way is Way.RECEIVE)
+
+    @property
+    def send(self) -> tuple[Accepted, ...]:
+        return tuple(a for a in self.accepted if a.way is Way.SEND)
 
     @property
     def nack(self) -> bool:
         """The node may ask for video again."""
-        return self.way is Way.RECEIVE and any(
-            "nack" in a.formats[0][1].feedback for a in self.accepted if a.kind is Kind.VIDEO
-        )
+        return self._nack(Kind.VIDEO)
+
+    @property
+    def nack_audio(self) -> bool:
+        """The node may ask for audio again."""
+        return self._nack(Kind.AUDIO)
+
+    @property
+    def feedback(self) -> bool:
+        """The node has to tell when each packet came."""
+        return any(a.transport_cc for a in self.accepted)
+
+    def _nack(self, kind: Kind) -> bool:
+        return any("nack" in a.formats[0].format.feedback for a in self.receive if a.kind is kind)
 
     def section(self, index: int) -> Accepted | None:
         return next((a for a in self.accepted if a.media.index == index), None)
@@ -144,12 +274,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Stream:
-    """What the node sends in one m-line."""
+    """What the node sends in one m-line; `rtx_ssrc` where resends have a stream of their own."""
 
     ssrc: int
     cname: str
     stream: str
     track: str
+    rtx_ssrc: int | None = None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The text of an offer -> Offer.  Garbage is a Refused with a sentence, never another exception.
 
 sdp_transform makes numbers of whatever looks like one ("1e5", "007"), which changes the value of
-free text.  So mid, ice-ufrag, ice-pwd, msid and fingerprint are read from their lines here.
+free text, and knows not all forms of rid, simulcast, ssrc-group and extmap.  These, and mid,
+ice-ufrag, ice-pwd, msid and fingerprint, are read here from their lines as they are written.
 """
 
 from __future__ import annotations
@@ -14,7 +15,16 @@ import sdp_transform
 
 from forwarder.errors import ErrorCode, ProtocolError
 from forwarder.signaling.framing import excerpt
-from forwarder.signaling.sdp.model import Fingerprint, Format, Media, Offer
+from forwarder.signaling.sdp.layers import read_rids, read_simulcast
+from forwarder.signaling.sdp.model import (
+    Fingerprint,
+    Format,
+    Group,
+    HeaderExtension,
+    Media,
+    Offer,
+    Rid,
+)
 from forwarder.table import LABEL_MAX
 
 OFFER_MAX = 64 * 1024  # bytes of a description
@@ -26,7 +36,18 @@ ITEMS_MAX = 128  # payload types, extensions, SSRCs, groups of an m-line each
 ICE_CHARS = re.compile(r"[A-Za-z0-9+/]+")
 TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`{|}~-]+")
 HASH = re.compile(r"[0-9A-F]{2}(:[0-9A-F]{2}){15,63}")
-EXACT = ("mid", "ice-ufrag", "ice-pwd", "msid", "fingerprint")
+ENCRYPTED = "urn:ietf:params:rtp-hdrext:encrypt"  # RFC 6904
+EXACT = (
+    "mid",
+    "ice-ufrag",
+    "ice-pwd",
+    "msid",
+    "fingerprint",
+    "rid",
+    "simulcast",
+    "ssrc-group",
+    "extmap",
+)
 DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
 
 
@@ -55,7 +76,7 @@ def exact_attributes(lines: Iterable[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {name: [] for name in EXACT}
     for line in lines:
         name, _, value = line.removeprefix("a=").partition(":")
-        if line.startswith("a=") and name in found and len(found[name]) < ITEMS_MAX:
+        if line.startswith("a=") and name in found and len(found[name]) <= ITEMS_MAX:
             found[name].append(value.strip())
     return found
 
@@ -79,7 +100,14 @@ def parse_offer(data: bytes) -> Offer:
         raise bad(f"it is malformed ({type(error).__name__})") from None
     session = exact_attributes(sections[0])
     media = tuple(
-        _media(index, section, exact_attributes(own), session, str(raw.get("setup", "")))
+        _media(
+            index,
+            section,
+            exact_attributes(own),
+            session,
+            str(raw.get("setup", "")),
+            "extmapAllowMixed" in raw,
+        )
         for index, (section, own) in enumerate(zip(raw["media"], sections[1:], strict=True))
     )
     mids = [m.mid for m in media if m.mid]
@@ -94,6 +122,7 @@ def _media(
     own: dict[str, list[str]],
     session: dict[str, list[str]],
     setup: str,
+    allow_mixed: bool,
 ) -> Media:
     if "type" not in raw:
         raise bad(f"m-line {index + 1} is malformed")
@@ -102,7 +131,9 @@ def _media(
         raise bad(f"mid {excerpt(mid)} is no token")
     if len(mid) > LABEL_MAX:
         raise bad(f"mid {excerpt(mid)} has more than {LABEL_MAX} characters")
-    for name in ("ext", "ssrcs", "ssrcGroups", "rids", "rtp", "fmtp", "rtcpFb"):
+    if any(len(values) > ITEMS_MAX for values in own.values()):
+        raise bad(f"m-line {index + 1} has more than {ITEMS_MAX} lines of one kind")
+    for name in ("ssrcs", "rtp", "fmtp", "rtcpFb"):
         limit = 8 * ITEMS_MAX if name in ("ssrcs", "rtcpFb") else ITEMS_MAX
         if len(raw.get(name, ())) > limit:
             raise bad(f"m-line {index + 1} has more than {limit} lines of one kind ({name})")
@@ -120,14 +151,16 @@ def _media(
         mid=mid,
         direction=direction if direction in DIRECTIONS else "inactive",
         formats=_formats(raw),
-        extensions=_extensions(raw),
+        extensions=_extensions(own["extmap"]),
         ssrcs=_ssrcs(raw),
-        groups=_groups(raw),
+        groups=_groups(own["ssrc-group"]),
         stream=_first(own["msid"]).split(" ")[0],
-        rids=tuple(str(r.get("id", "")) for r in raw.get("rids", ())),
-        simulcast="simulcast" in raw or "simulcast_03" in raw,
+        rids=_rids(own["rid"]),
+        simulcast=read_simulcast(own["simulcast"]),
+        allow_mixed=allow_mixed or "extmapAllowMixed" in raw,
         bundle_only="bundleOnly" in raw,
         rtcp_mux="rtcpMux" in raw,
+        rtcp_rsize="rtcpRsize" in raw,
         setup=str(raw.get("setup", setup)),
         ufrag=ufrag,
         password=password,
@@ -176,12 +209,24 @@ def _formats(raw: dict[str, Any]) -> tuple[Format, ...]:
     return tuple(found)
 
 
-def _extensions(raw: dict[str, Any]) -> tuple[tuple[int, str], ...]:
+def _rids(values: list[str]) -> tuple[Rid, ...]:
+    rids = read_rids(values)
+    for rid in rids:
+        if len(rid.id) > LABEL_MAX:
+            raise bad(f"rid {excerpt(rid.id)} has more than {LABEL_MAX} characters")
+    return rids
+
+
+def _extensions(values: list[str]) -> tuple[HeaderExtension, ...]:
+    """RFC 8285 section 8: `id[/direction] uri [attributes]`."""
     found = []
-    for item in raw.get("ext", ()):
-        number = _number(item.get("value"), 1, 255)
-        if number is not None and number != 15:  # RFC 8285 section 4.2 reserves 15
-            found.append((number, str(item.get("uri", ""))))
+    for value in values:
+        words = value.split()
+        number, _, direction = (words or [""])[0].partition("/")
+        if len(words) < 2 or words[1] == ENCRYPTED or not number.isascii() or len(number) > 3:
+            continue
+        if number.isdigit() and 1 <= int(number) <= 255 and int(number) != 15:  # 15 is reserved
+            found.append(HeaderExtension(int(number), words[1], direction))
     return tuple(found)
 
 
@@ -190,13 +235,13 @@ def _ssrcs(raw: dict[str, Any]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(i for i in ids if i is not None))
 
 
-def _groups(raw: dict[str, Any]) -> tuple[tuple[int, ...], ...]:
+def _groups(values: list[str]) -> tuple[Group, ...]:
     found = []
-    for item in raw.get("ssrcGroups", ()):
-        words = str(item.get("ssrcs", "")).split()
+    for value in values:
+        semantics, *words = value.split()[: 1 + ITEMS_MAX] or [""]
         ids = [int(w) for w in words if w.isascii() and w.isdigit() and len(w) <= 10]
-        if item.get("semantics") == "FID" and len(ids) == len(words) == 2:
-            found.append(tuple(ids))
+        if ids and len(ids) == len(words) and all(0 < i <= 0xFFFFFFFF for i in ids):
+            found.append(Group(semantics, tuple(dict.fromkeys(ids))))
     return tuple(found)
 
 

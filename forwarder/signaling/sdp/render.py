@@ -9,24 +9,26 @@ import sdp_transform
 
 from forwarder.rtp.codecs import Codec
 from forwarder.signaling.sdp.model import (
-    EXTENSION_URIS,
     Accepted,
     Candidate,
     Format,
+    HeaderExtension,
     Local,
     Media,
     Negotiation,
+    Stream,
     Way,
 )
 
 FEEDBACK = {
-    Way.RECEIVE: ("nack", "nack pli", "ccm fir"),
-    Way.SEND: ("nack pli", "ccm fir"),
+    Way.RECEIVE: ("transport-cc", "nack", "nack pli", "ccm fir"),
+    Way.SEND: ("goog-remb", "nack", "nack pli", "ccm fir"),
 }
-"""What the worker sends, and what it answers; each is taken where it was offered."""
+"""What the worker sends, and what it reads; each is taken where it was offered."""
 PRIORITY_STEP = 256
 HOST_PRIORITY = 126 << 24 | 255  # RFC 8445 section 5.1.2.1, component 1
 NAMES = {Codec.OPUS: "opus"}
+ANSWERS = {"sendrecv": "sendrecv", "sendonly": "recvonly", "recvonly": "sendonly"}
 
 
 def render(negotiation: Negotiation, local: Local) -> str:
@@ -37,7 +39,7 @@ def render(negotiation: Negotiation, local: Local) -> str:
         "origin": {
             "username": "-",
             "sessionId": local.session_id,
-            "sessionVersion": 1,
+            "sessionVersion": negotiation.version,
             "netType": "IN",
             "ipVer": 4,
             "address": "127.0.0.1",
@@ -51,7 +53,7 @@ def render(negotiation: Negotiation, local: Local) -> str:
         session["groups"] = [{"type": "BUNDLE", "mids": " ".join(bundled)}]
     if negotiation.offer.allow_mixed:
         session["extmapAllowMixed"] = "extmap-allow-mixed"
-    if negotiation.way is Way.SEND:
+    if negotiation.send:
         session["msidSemantic"] = {"semantic": "WMS", "token": "*"}
     return str(sdp_transform.write(session))
 
@@ -87,56 +89,92 @@ def _section(negotiation: Negotiation, media: Media, local: Local) -> dict[str, 
         return section | {"port": 0, "payloads": media.payloads, "direction": "inactive"}
     section |= {
         "port": 9,
-        "payloads": " ".join(str(f.pt) for _, f in accepted.formats),
-        "direction": negotiation.way.value,
+        "payloads": " ".join(str(f.pt) for f in _payloads(accepted)),
+        "direction": accepted.way.value,
         "rtcpMux": "rtcp-mux",
-        "rtcpRsize": "rtcp-rsize",
         "iceUfrag": local.ufrag,
         "icePwd": local.password,
         "fingerprint": {"type": "sha-256", "hash": local.fingerprint},
         "setup": "passive",
-        "ext": [
-            {"value": negotiation.extensions[kind], "uri": uri}
-            for uri, kind in EXTENSION_URIS.items()
-            if any(offered == uri for _, offered in media.extensions)
-        ],
-        **_formats(accepted, negotiation.way),
+        "ext": [_extension(item) for item in accepted.extensions],
+        **_formats(accepted),
     }
+    if media.rtcp_rsize:
+        section["rtcpRsize"] = "rtcp-rsize"
+    if media.allow_mixed and not negotiation.offer.allow_mixed:
+        section["extmapAllowMixed"] = "extmap-allow-mixed"
     if accepted is negotiation.accepted[0]:
         section["candidates"] = candidate_items(local.candidates)
         section["endOfCandidates"] = "end-of-candidates"
+    taken = {layer.rid for layer in accepted.layers if layer.rid}
+    if taken:
+        rids = [rid for rid in media.simulcast if rid in taken]
+        section["rids"] = [{"id": rid, "direction": "recv"} for rid in rids]
+        section["simulcast"] = {"dir1": "recv", "list1": ";".join(rids)}
     stream = local.streams.get(media.mid)
     if stream is not None:
-        section["msid"] = f"{stream.stream} {stream.track}"
-        section["ssrcs"] = [
-            {"id": stream.ssrc, "attribute": "cname", "value": stream.cname},
-            {"id": stream.ssrc, "attribute": "msid", "value": f"{stream.stream} {stream.track}"},
-        ]
+        section |= _stream(stream)
     return section
 
 
-def _formats(accepted: Accepted, way: Way) -> dict[str, Any]:
+def _stream(stream: Stream) -> dict[str, Any]:
+    msid = f"{stream.stream} {stream.track}"
+    ssrcs = [s for s in (stream.ssrc, stream.rtx_ssrc) if s is not None]
+    section: dict[str, Any] = {"msid": msid}
+    section["ssrcs"] = [
+        {"id": ssrc, "attribute": name, "value": value}
+        for ssrc in ssrcs
+        for name, value in (("cname", stream.cname), ("msid", msid))
+    ]
+    if len(ssrcs) > 1:
+        section["ssrcGroups"] = [{"semantics": "FID", "ssrcs": " ".join(map(str, ssrcs))}]
+    return section
+
+
+def _extension(item: HeaderExtension) -> dict[str, Any]:
+    """Its direction, where one was offered, seen from this side."""
+    entry: dict[str, Any] = {"value": item.id, "uri": item.uri}
+    if item.direction:
+        entry["direction"] = ANSWERS[item.direction]
+    return entry
+
+
+def _payloads(accepted: Accepted) -> list[Format]:
+    """Codecs and what belongs to them, resends last, as browsers write them."""
+    items = [f for chosen in accepted.formats for f in chosen.all]
+    return list(dict.fromkeys(items))
+
+
+def _formats(accepted: Accepted) -> dict[str, Any]:
     rtp, fmtp, feedback = [], [], []
-    for codec, item in accepted.formats:
+    plain = {chosen.format: chosen.codec for chosen in accepted.formats}
+    for item in _payloads(accepted):
         entry: dict[str, Any] = {"payload": item.pt, "rate": item.clock_hz}
-        entry["codec"] = NAMES.get(codec, codec.value.upper())
+        codec = plain.get(item)
+        entry["codec"] = NAMES.get(codec, codec.value.upper()) if codec else item.name
         if item.channels > 1:
             entry["encoding"] = item.channels
         rtp.append(entry)
         if item.config:
             fmtp.append({"payload": item.pt, "config": item.config})
-        feedback += _feedback(item, way)
+        if codec:
+            feedback += _feedback(item, accepted)
     section: dict[str, Any] = {"rtp": rtp, "fmtp": fmtp}
     if feedback:
         section["rtcpFb"] = feedback
     return section
 
 
-def _feedback(item: Format, way: Way) -> list[dict[str, Any]]:
+def _feedback(item: Format, accepted: Accepted) -> list[dict[str, Any]]:
+    wanted = set(FEEDBACK[accepted.way])
+    if not accepted.transport_cc:
+        wanted.discard("transport-cc")
+    if not accepted.remb:
+        wanted.discard("goog-remb")
     found = []
-    for wanted in FEEDBACK[way]:
-        if wanted in item.feedback:
-            kind, _, subtype = wanted.partition(" ")
+    for word in FEEDBACK[accepted.way]:
+        if word in wanted and word in item.feedback:
+            kind, _, subtype = word.partition(" ")
             entry = {"payload": item.pt, "type": kind}
             found.append(entry | {"subtype": subtype} if subtype else entry)
     return found
