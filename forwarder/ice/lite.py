@@ -78,14 +78,15 @@ class IceLite:
         if nominated is not None:
             agent.nominated = tuples[nominated]
 
-    def remove(self, participant_id: ParticipantId) -> None:
-        """Forgets a leg."""
+    def remove(self, participant_id: ParticipantId) -> tuple[Tuple5, ...]:
+        """Forgets a leg; the 5-tuples that it had."""
         agent = self._by_participant.pop(participant_id, None)
         if agent is None:
-            return
+            return ()
         del self._by_ufrag[agent.ufrag]
         for item in agent.last_check:
             self._holders.pop(item, None)
+        return tuple(agent.last_check)
 
     def restart(self, participant_id: ParticipantId, ufrag: str, password: str, now: float) -> None:
         """New credentials (RFC 8445 section 9): the old ones end, addresses stay until new checks

@@ -110,7 +110,9 @@ class Patched:
 class WebRtc(Protocol):
     """WHIP and WHEP, as the HTTP API needs them (supervisor/browsers.py).  CodedErrors as below."""
 
-    async def offer(self, way: Way, claims: Claims, data: bytes, follow: str = "") -> Answered: ...
+    async def offer(
+        self, way: Way, claims: Claims, data: bytes, follow: str = "", layer: str = ""
+    ) -> Answered: ...
 
     async def patch(self, way: Way, room_id: RoomId, resource: str, data: bytes) -> Patched: ...
 

@@ -21,9 +21,9 @@ Two kinds of clients:
               leaves, or when the page of the grid turns (`view`).  `grow` asks for an `offer` with
               more pairs, ahead of need; an `offer` may also add or end a track or restart ICE.
 
-Both: `keyframe`, `mute`, `data`, `ping`, `leave`.  After a lost connection `join` with `resume` (and
-without `offer`) takes the participant up again on its living leg: `welcome.answer` is then absent,
-a peer connection goes on as it is.
+Both: `keyframe`, `mute`, `data`, `ping`, `leave`.  After a lost connection `join` with `resume`
+(and without `offer`) takes the participant up again on its living leg: `welcome.answer` is then
+absent, a peer connection goes on as it is.
 """
 
 from __future__ import annotations

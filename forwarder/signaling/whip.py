@@ -1,16 +1,19 @@
 """WHIP (RFC 9725) and WHEP (draft-ietf-wish-whep-03): an offer by POST, the answer with 201.
 
-    POST    /whip/{room}        /whep/{room}[?participant=ID]      201, Location, ETag
+    POST    /whip/{room}        /whep/{room}[?participant=ID][&layer=L]     201, Location, ETag
     PATCH   /whip/{room}/{id}   candidates: 204; other credentials, an ICE restart: 200
     DELETE  the same            200
-    OPTIONS                     204, Accept-Post or Accept-Patch
+    OPTIONS                     200, Accept-Post or Accept-Patch
 
 Each request carries a join token for the room as bearer.  The node always answers; a WHEP client
-that would have the server offer gets 406.  `{id}` cannot be guessed.
+that would have the server offer gets 406, and so does a WHIP client of which the node cannot take
+every track.  `{id}` cannot be guessed.  `participant`: only this one, else who speaks.  `layer`:
+"low", "high", a rid or a number (0 is the lowest), else what the network allows.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
@@ -26,6 +29,7 @@ from forwarder.signaling.tokens import Claims, Tokens
 SDP: Final = "application/sdp"
 FRAGMENT: Final = "application/trickle-ice-sdpfrag"
 RETRY_S: Final = 10  # Retry-After of 503: the deadline of handshakes
+LAYER: Final = re.compile(r"[A-Za-z0-9_-]{1,16}")
 WAYS: Final = {"whip": Way.RECEIVE, "whep": Way.SEND}
 EXPOSED: Final = ("Location", "Link", "ETag", "Accept-Post", "Accept-Patch", "Retry-After")
 """What a page's script may read of a response (CORS)."""
@@ -61,6 +65,8 @@ def _refused(error: CodedError) -> Response:
     if error.code is ErrorCode.CODEC_UNSUPPORTED:
         status = 406  # the body is SDP as asked for; what it offers is not acceptable
     response = problem(error.code, str(error), status=status)
+    if status == 401:
+        response.headers["www-authenticate"] = "Bearer"  # RFC 6750 section 3
     if status == 503:
         response.headers["retry-after"] = str(RETRY_S)
     return response
@@ -78,8 +84,8 @@ class Endpoint:
         _expect_type(request, SDP)
         if not _accepts(request, SDP):
             return problem(ErrorCode.BAD_MESSAGE, f"the answer is {SDP}", status=406)
-        follow = request.query_params.get("participant", "") if way is Way.SEND else ""
-        made = await self._webrtc.offer(way, claims, await request.body(), follow)
+        follow, layer = _wishes(request) if way is Way.SEND else ("", "")
+        made = await self._webrtc.offer(way, claims, await request.body(), follow, layer)
         headers = {
             "location": f"{request.url.path.rstrip('/')}/{made.resource}",
             "etag": made.etag,
@@ -103,8 +109,8 @@ class Endpoint:
                 ErrorCode.BAD_MESSAGE, "ICE was restarted: this ETag is out of date", status=412
             )
         made = await self._webrtc.patch(way, claims.room_id, resource, await request.body())
-        if made.sdp is None:
-            return Response(status_code=204, headers={"etag": made.etag})
+        if made.sdp is None:  # without an ETag: RFC 9725 section 4.3.2
+            return Response(status_code=204)
         return Response(made.sdp, 200, {"etag": made.etag, "content-type": FRAGMENT})
 
     async def delete(self, request: Request) -> Response:
@@ -115,8 +121,8 @@ class Endpoint:
     async def options(self, request: Request) -> Response:
         """RFC 9725 section 4.1: what may be posted; needs no token."""
         if "resource" in request.path_params:
-            return Response(status_code=204, headers={"accept-patch": FRAGMENT})
-        return Response(status_code=204, headers={"accept-post": SDP})
+            return Response(status_code=200, headers={"accept-patch": FRAGMENT})
+        return Response(status_code=200, headers={"accept-post": SDP})
 
     def _authorize(self, request: Request) -> tuple[Way, Claims]:
         """Raises TokenError: 401."""
@@ -126,6 +132,16 @@ class Endpoint:
         room_id = RoomId(request.path_params["room"])
         claims = self._tokens.verify_join(token.strip(), room_id=room_id)
         return WAYS[request.url.path.split("/")[1]], claims
+
+
+def _wishes(request: Request) -> tuple[str, str]:
+    """Whom a viewer wants to see, and which layer of it."""
+    layer = request.query_params.get("layer", "")
+    if layer and not LAYER.fullmatch(layer):
+        raise ProtocolError(
+            ErrorCode.BAD_MESSAGE, 'layer is "low", "high", a rid or a number from 0 on'
+        )
+    return request.query_params.get("participant", ""), layer
 
 
 def _expect_type(request: Request, wanted: str) -> None:

@@ -8,12 +8,12 @@ its way.  The exception is `leg live`, which is told when the table is in force 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from forwarder.clock import Clock
 from forwarder.commands import KeyframeRequest
-from forwarder.errors import ErrorCode
+from forwarder.errors import ErrorCode, HostError
 from forwarder.ice import IceLite, TuplesChanged
 from forwarder.ids import ParticipantId, RoomId
 from forwarder.rooms import events
@@ -23,6 +23,7 @@ from forwarder.signaling import messages as m
 from forwarder.signaling.backend import RoomDetail, RoomInfo, Session
 from forwarder.signaling.tokens import Claims
 from forwarder.supervisor import views
+from forwarder.table import Tuple5
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,16 @@ class Table(Protocol):
 
     async def send(self, command: KeyframeRequest) -> None:
         """A command that is not part of the table."""
+
+
+class Guard(Protocol):
+    """Where the node's guard is told of 5-tuples that ICE has validated (dataplane.steering): what
+    comes from them is charged to themselves, also while DTLS is under way, never to a prefix that
+    they share with others (DESIGN.md section 3)."""
+
+    def admit(self, flow_key: Tuple5) -> None: ...
+
+    def dismiss(self, flow_key: Tuple5) -> bool: ...
 
 
 class StatusSource(Protocol):
@@ -56,9 +67,11 @@ class RoomsBackend:
         status: StatusSource,
         *,
         addresses: Sequence[tuple[str, int]],
+        guard: Guard | None = None,
     ) -> None:
         self._rooms = rooms
         self._ice = ice
+        self._guard = guard
         self._table = table
         self._clock = clock
         self._status = status
@@ -195,14 +208,29 @@ class RoomsBackend:
 
     def tuples_changed(self, change: TuplesChanged) -> None:
         """ICE validated, nominated or withdrew addresses."""
-        self._rooms.set_tuples(change.participant_id, change.tuples, change.nominated)
+        self._change(change)
         self.announce()
+
+    def _change(self, change: TuplesChanged) -> None:
+        self._rooms.set_tuples(change.participant_id, change.tuples, change.nominated)
+        self._vouch(change.added, change.removed)
+
+    def _vouch(self, added: Iterable[Tuple5], removed: Iterable[Tuple5]) -> None:
+        if self._guard is None:
+            return
+        try:
+            for gone in removed:
+                self._guard.dismiss(gone)
+            for new in added:
+                self._guard.admit(new)
+        except (HostError, OSError) as error:  # then its prefix is charged, as before the check
+            log.error("the guard cannot be told of an address: %s", error)
 
     def tick(self) -> None:
         """Consent, grace periods and empty rooms; call it about once a second."""
         now = self._clock.now()
         for change in self._ice.expire(now):
-            self._rooms.set_tuples(change.participant_id, change.tuples, change.nominated)
+            self._change(change)
         self._rooms.tick(now)
         self.announce()
 
@@ -235,7 +263,7 @@ class RoomsBackend:
         self._table.changed()
 
     def _end(self, participant_id: ParticipantId, reason: str) -> None:
-        self._ice.remove(participant_id)
+        self._vouch((), self._ice.remove(participant_id))
         session = self._sessions.pop(participant_id, None)
         if session is not None:
             session.close(reason, ErrorCode.NO_SUCH_PARTICIPANT)

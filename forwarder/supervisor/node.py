@@ -162,6 +162,7 @@ class Node:
             self._clock,
             self,
             addresses=addresses,
+            guard=datapath.steering,
         )
         self._browsers = Browsers(
             self._rooms,
