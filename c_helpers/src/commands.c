@@ -86,6 +86,11 @@ static int dump_one(const struct vc_worker *w, struct vc_event *event)
     return 1;
 }
 
+static int is_bound(const struct vc_source *source)
+{
+    return source->bound && !(source->flags & VC_SOURCE_BY_SSRC);
+}
+
 static uint32_t dump(struct vc_worker *w)
 {
     const struct vc_ctl_setup *setup = &w->node->config.setup;
@@ -99,10 +104,13 @@ static uint32_t dump(struct vc_worker *w)
             w->dump.phase++;
             continue;
         }
-        if (!vc_ring_reserve(&w->events))
+        if (vc_ring_used(&w->events) + 2 > w->events.mask + 1)
             return cnt; /* goes on when the supervisor has read */
-        if (dump_one(w, &event))
+        if (dump_one(w, &event)) {
             vc_event_push(w, &event);
+            if (w->dump.phase == 1 && is_bound(&w->node->sources[w->dump.at]))
+                vc_event_bound(w, VC_EVT_BOUND, &w->node->sources[w->dump.at]);
+        }
         w->dump.at++;
     }
     if (w->dump.phase == 3 && vc_ring_reserve(&w->events)) {

@@ -58,6 +58,7 @@ static enum vc_status check_route_set(const struct vc_worker *w,
         return status;
     if (set->source_owner >= setup->worker_cnt || set->seq_start >> 15 || set->pt > 127 ||
         set->flags & ~VC_ROUTE_GATED || set->rtx_seq_start >> 15 || set->rtx_pt > 127 ||
+        set->red_pt > 127 ||
         !set->rtx_ssrc != !set->rtx_pt || (set->rtx_ssrc && set->rtx_ssrc == set->out_ssrc))
         return VC_STATUS_BAD_VALUE;
     if (w->node->sources[set->source].owner != set->source_owner)
@@ -179,11 +180,13 @@ static void apply_route_set(struct vc_worker *w, const struct vc_cmd_route_set *
         VC_ASSERT(!vc_route_attach(w, route, 0, set->source));
         vc_route_begin(w, route, 0, restored);
     }
-    if (route->pt != set->pt || memcmp(route->mid, set->mid, VC_LABEL_SZ))
+    if (route->pt != set->pt || route->red_pt != set->red_pt ||
+        memcmp(route->mid, set->mid, VC_LABEL_SZ))
         vc_resend_header(route, route->resend.rx_ext);
     route->digest = set->digest;
     route->resend.rtx_pt = set->rtx_pt;
     route->pt = set->pt;
+    route->red_pt = set->red_pt;
     memcpy(route->mid, set->mid, VC_LABEL_SZ);
 }
 

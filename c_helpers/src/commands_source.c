@@ -50,7 +50,7 @@ static enum vc_status check_source_set(const struct vc_worker *w,
         return status;
     if ((set->flags != VC_SOURCE_BY_SSRC && (!set->flags || set->flags & ~labels)) ||
         !set->clock_hz || set->clock_hz > 1000000u || set->pt > 127 ||
-        set->codec > VC_CODEC_AV1 ||
+        set->red_pt > 127 || (set->red_pt && set->red_pt == set->pt) || set->codec > VC_CODEC_AV1 ||
         (set->queue != VC_QUEUE_AUDIO && set->queue != VC_QUEUE_VIDEO))
         return VC_STATUS_BAD_VALUE;
     source = &w->node->sources[set->source];
@@ -78,7 +78,7 @@ static int resume_store(const struct vc_worker *w, const struct vc_leg *leg,
         return 0;
     if (source->flags & VC_SOURCE_BY_SSRC)
         return store->rx.ssrc == source->ssrc;
-    return !source->known && !vc_leg_source(w, leg, store->rx.ssrc);
+    return !source->known && store->rx.ssrc && !vc_leg_source(w, leg, store->rx.ssrc);
 }
 
 static void reset_store(struct vc_source_index *store, uint64_t key_id, uint32_t ssrc)
@@ -116,6 +116,7 @@ static void new_source(struct vc_worker *w, struct vc_leg *leg, struct vc_source
     source->store = &w->node->source_store[set->source];
     source->stats = &w->source_stats[set->source];
     memset(source->stats, 0, sizeof *source->stats);
+    source->stats->level = VC_LEVEL_SILENT;
     source->next = leg->sources;
     leg->sources = set->source;
     leg->source_cnt++;
@@ -153,6 +154,7 @@ enum vc_status vc_command_source_set(struct vc_worker *w, const struct vc_cmd_so
     }
     source->digest = set->digest;
     source->pt = set->pt;
+    source->red_pt = set->red_pt;
     source->codec = set->codec;
     vc_rtx_set(w, source, set);
     if (!vc_source_live(source))

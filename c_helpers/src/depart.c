@@ -69,6 +69,20 @@ static void begin_numbers(struct vc_worker *w, struct vc_route *route,
     route->report_due = 1;
 }
 
+/* Padding, and RED that the receiver does not take: leaves no gap either.  1: the head was shed. */
+static int leave_out(struct vc_worker *w, struct vc_route *route, const struct vc_slot_head *head)
+{
+    int empty = (head->flags & VC_SLOT_EMPTY) != 0;
+
+    if (!empty && route->red_pt)
+        return 0;
+    if (!route->switched && head->stream == route->stream)
+        vc_numbering_skip(&route->numbering, head->index);
+    vc_route_shed(w, route, route->feeds[0].cursor + 1,
+                  empty ? VC_COPY_DROP_PADDING : VC_COPY_DROP_FILTER);
+    return 1;
+}
+
 /* Finds the next packet that the route can send and takes its number.  0: nothing waits. */
 static int take_next(struct vc_worker *w, struct vc_route *route, struct vc_departure *d)
 {
@@ -91,12 +105,9 @@ static int take_next(struct vc_worker *w, struct vc_route *route, struct vc_depa
             shed_stale(w, route);
             continue;
         }
-        if (d->head.flags & VC_SLOT_EMPTY) { /* leaves no gap either */
-            if (!route->switched && d->head.stream == route->stream)
-                vc_numbering_skip(&route->numbering, d->head.index);
-            vc_route_shed(w, route, feed->cursor + 1, VC_COPY_DROP_PADDING);
+        if (vc_unlikely(d->head.flags & (VC_SLOT_EMPTY | VC_SLOT_RED)) &&
+            leave_out(w, route, &d->head))
             continue;
-        }
         since = d->head.arrival_ns > route->since_ns ? d->head.arrival_ns : route->since_ns;
         d->waited_ns = since;
         if (w->now_ns > since && w->now_ns - since > w->node->queue_limit_ns) {
@@ -124,17 +135,22 @@ static void lose(struct vc_worker *w, const struct vc_departure *d, enum vc_copy
     vc_copy_drop(w, d->route, reason, 1);
 }
 
-struct vc_rtp_identity vc_depart_identity(const struct vc_leg *leg, const struct vc_route *route,
+struct vc_rtp_identity vc_depart_identity(const struct vc_worker *w, struct vc_leg *leg,
+                                          const struct vc_route *route,
                                           const struct vc_departure *d, const uint64_t *rx_ext)
 {
+    uint64_t leaves_ns = d->due_ns > w->now_ns ? d->due_ns : w->now_ns;
+
     return (struct vc_rtp_identity){
         .ssrc = route->out_ssrc,
         .timestamp = d->head.rtp.timestamp + route->ts_offset,
         .seq = (uint16_t)d->out,
-        .pt = route->pt,
+        .pt = d->head.flags & VC_SLOT_RED ? route->red_pt : route->pt,
         .rx_ext = (const uint8_t *)rx_ext,
         .tx_ext = leg->tx_ext,
         .mid = route->mid[0] ? route->mid : NULL,
+        .send_time = vc_rtp_send_time(leaves_ns),
+        .transport_number = leg->tx_ext[VC_EXT_TRANSPORT_CC] ? leg->transport_next++ : 0,
     };
 }
 
@@ -145,7 +161,7 @@ static void add_departure(struct vc_worker *w, struct vc_leg *leg, struct vc_rou
 {
     const struct vc_source *source = &w->node->sources[route->feeds[0].source];
     uint64_t rx_ext = __atomic_load_n(&source->rx_ext, __ATOMIC_RELAXED);
-    struct vc_rtp_identity as = vc_depart_identity(leg, route, d, &rx_ext);
+    struct vc_rtp_identity as = vc_depart_identity(w, leg, route, d, &rx_ext);
     struct vc_crypto_item *item = &w->seal.items[w->seal.cnt];
     uint32_t payload_sz = d->head.sz - d->head.rtp.header_sz;
 
@@ -352,40 +368,4 @@ uint32_t vc_depart(struct vc_worker *w)
         seal_burst(w);
     }
     return cnt;
-}
-
-/* ---- flush ------------------------------------------------------------------------------- */
-
-static void flush_backend(struct vc_worker *w, int which)
-{
-    struct vc_io *io = vc_worker_io(w, which);
-    uint64_t copies = w->copies_pending[which], rtcp = w->rtcp_pending[which], failed;
-
-    if (!io || !(copies + rtcp))
-        return;
-    w->flushed_ns = io->ops->tx_flush(io);
-    failed = io->counts.tx_errors - w->errors_seen[which];
-    if (failed > copies + rtcp)
-        failed = copies + rtcp;
-    w->errors_seen[which] += failed;
-    if (which == VC_IO_XSK)
-        w->c.tx_xsk += copies + rtcp - failed;
-    else
-        w->c.tx_socket += copies + rtcp - failed;
-    /* The backend does not say which failed: copies first. */
-    if (failed > copies) {
-        w->c.rtcp_tx_dropped += failed - copies;
-        rtcp -= failed - copies;
-        failed = copies;
-    }
-    w->c.copy_drops[VC_COPY_DROP_TX_ERROR] += failed;
-    w->c.transmitted += copies - failed;
-    w->c.rtcp_tx += rtcp;
-    w->copies_pending[which] = w->rtcp_pending[which] = 0;
-}
-
-void vc_flush(struct vc_worker *w)
-{
-    flush_backend(w, VC_IO_SOCKET);
-    flush_backend(w, VC_IO_XSK);
 }

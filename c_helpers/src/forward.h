@@ -25,8 +25,11 @@ int vc_receive_label(const uint8_t label[VC_LABEL_SZ], const uint8_t *pkt,
                      const struct vc_rtp *rtp, uint8_t id);
 
 uint32_t vc_depart(struct vc_worker *w);
-/* How a packet of this route leaves, as its first copy did.  rx_ext: the source's, as one word. */
-struct vc_rtp_identity vc_depart_identity(const struct vc_leg *leg, const struct vc_route *route,
+/* How a packet of this route leaves, as its first copy did, but for what is stamped at departure: it
+   takes the leg's next transport-wide number where its peer wants one.  rx_ext: the source's, as one
+   word. */
+struct vc_rtp_identity vc_depart_identity(const struct vc_worker *w, struct vc_leg *leg,
+                                          const struct vc_route *route,
                                           const struct vc_departure *d, const uint64_t *rx_ext);
 /* Makes the system calls for what is committed and settles the counters. */
 void vc_flush(struct vc_worker *w);

@@ -24,6 +24,7 @@
 
 #define VC_SLOT_KEY 1u      /* a decoder can start here */
 #define VC_SLOT_EMPTY 2u    /* nothing but padding: not for routes */
+#define VC_SLOT_RED 8u      /* redundant audio (RFC 2198): for routes whose receiver takes it */
 #define VC_SLOT_REPAIRED 4u /* came by RTX: says nothing about the way here */
 
 struct vc_slot_head { /* 56 bytes, copied as words */

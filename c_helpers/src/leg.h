@@ -47,6 +47,7 @@ struct vc_leg {
     uint16_t l3_off, header_sz;
     uint8_t header[VC_HEADER_MAX];
     uint8_t dscp_audio, dscp_video;
+    uint16_t transport_next; /* transport-wide number of the next departure, of whatever kind */
     uint32_t flags; /* VC_LEG_* */
     uint64_t estimate_ns, estimate_bps; /* the last one told of */
     uint8_t live, sendable; /* sendable: keys, a nominated address and a backend */

@@ -10,7 +10,7 @@ void vc_source_bind(struct vc_worker *w, struct vc_source *source, uint32_t ssrc
 {
     struct vc_leg *leg = &w->node->legs[source->leg];
 
-    source->ssrc = ssrc;
+    source->ssrc = source->store->rx.ssrc = ssrc; /* labels may never come again */
     source->bound = 1;
     leg->unbound_cnt--;
     leg->binding_cnt++;
@@ -32,10 +32,16 @@ int vc_receive_label(const uint8_t label[VC_LABEL_SZ], const uint8_t *pkt,
 }
 
 /* The source that an unknown SSRC would belong to if the packet is authentic.  The extensions
-   are clear, so this is only a proposal; vc_receive_flush makes it a binding. */
+   are clear, so this is only a proposal; vc_receive_flush makes it a binding.  The payload type
+   tells only of a packet without labels, and only where it can mean one source (RFC 9143
+   section 9.2: else it is dropped). */
 static struct vc_source *propose_source(const struct vc_worker *w, const struct vc_leg *leg,
                                         const uint8_t *pkt, const struct vc_rtp *rtp)
 {
+    const uint8_t none[VC_LABEL_SZ] = { 0 };
+    struct vc_source *by_pt = NULL;
+    uint32_t by_pt_cnt = 0;
+
     if (!leg->unbound_cnt || leg->binding_cnt >= VC_LEG_BINDINGS)
         return NULL;
     for (uint32_t at = leg->sources; at != VC_NONE; at = w->node->sources[at].next) {
@@ -47,10 +53,14 @@ static struct vc_source *propose_source(const struct vc_worker *w, const struct 
             vc_receive_label(source->mid, pkt, rtp, leg->rx_ext[VC_EXT_MID]) &&
             vc_receive_label(source->rid, pkt, rtp, leg->rx_ext[VC_EXT_RID]))
             return source;
-        if ((source->flags & VC_SOURCE_BY_PT) && source->pt == rtp->pt)
-            return source;
+        if ((source->flags & VC_SOURCE_BY_PT) && source->pt == rtp->pt) {
+            by_pt = source;
+            by_pt_cnt++;
+        }
     }
-    return NULL;
+    return by_pt_cnt == 1 && vc_receive_label(none, pkt, rtp, leg->rx_ext[VC_EXT_MID]) &&
+                   vc_receive_label(none, pkt, rtp, leg->rx_ext[VC_EXT_RID]) ?
+               by_pt : NULL;
 }
 
 /* Puts a packet into the burst that is opened next. */
@@ -132,6 +142,16 @@ static void receive_rtp(struct vc_worker *w, struct vc_leg *leg, const struct vc
         vc_receive_flush(w);
 }
 
+static void note_level(struct vc_source *source, const uint8_t *data, const struct vc_rtp *rtp,
+                       uint8_t id, uint64_t now_ns)
+{
+    uint32_t sz = 0;
+    const uint8_t *element = vc_rtp_ext(data, rtp, id, &sz);
+
+    if (element && sz)
+        vc_source_level(source, element, now_ns);
+}
+
 void vc_receive_accept(struct vc_worker *w, struct vc_leg *leg, struct vc_source *source,
                        struct vc_slot_head *head, uint32_t wire_sz)
 {
@@ -145,6 +165,11 @@ void vc_receive_accept(struct vc_worker *w, struct vc_leg *leg, struct vc_source
              vc_keyframe_starts((enum vc_codec)source->codec, data + head->rtp.header_sz,
                                 head->sz - head->rtp.header_sz - (uint32_t)padding))
         head->flags |= VC_SLOT_KEY;
+    if (vc_unlikely(source->red_pt && head->rtp.pt == source->red_pt))
+        head->flags |= VC_SLOT_RED;
+    if (source->queue == VC_QUEUE_AUDIO && !(head->flags & VC_SLOT_REPAIRED))
+        note_level(source, data, &head->rtp, leg->rx_ext[VC_EXT_AUDIO_LEVEL], head->arrival_ns);
+    source->ended = 0;
     vc_history_commit(&source->history, at, head);
     vc_nack_arrived(w, leg, source, head->index);
     vc_source_count(source, head, at);

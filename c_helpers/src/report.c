@@ -3,12 +3,16 @@
 
 #include "events.h"
 #include "forward.h"
+#include "rtx.h"
 
 #define FEEDBACK_NS 1000000000ull /* between two events about a route */
 #define ESTIMATE_NS 500000000ull      /* between two events about a leg */
 #define ESTIMATE_FALLING_NS 20000000ull /* when it fell by an eighth */
 #define LOSSY 26u                     /* a fraction lost of a tenth: told of sooner */
 #define LOSSY_NS 200000000ull
+#define PASS_NS 100000000ull          /* between two sender reports of a source that are passed on */
+#define RTT_MAX_US 10000000u          /* a longer round trip is not believed */
+#define ESTIMATE_MAX_BPS 10000000000ull
 #define REPORT_AGE_NS 20000000000ull /* an older sender report says nothing any more */
 
 /* ---- out --------------------------------------------------------------------------------- */
@@ -191,6 +195,9 @@ static void on_sender_report(struct vc_worker *w, struct vc_source *source,
     uint32_t watchers = __atomic_load_n(&source->watchers, __ATOMIC_SEQ_CST) & ~(1u << w->id);
 
     vc_source_report_write(source, &report);
+    if (source->passed_ns && w->now_ns - source->passed_ns < PASS_NS)
+        return; /* one that floods is not multiplied by its receivers */
+    source->passed_ns = w->now_ns;
     vc_report_pass(w, source->id);
     while (watchers) {
         vc_mesh_send(w, (uint32_t)__builtin_ctz(watchers), VC_MESH_REPORT, source->id, 0);
@@ -203,12 +210,22 @@ static void on_block(struct vc_worker *w, struct vc_route *route,
 {
     struct vc_event event = { .type = VC_EVT_FEEDBACK };
     uint64_t passed = vc_ns_to_ntp_short((w->now_ns - route->report_ns) & 0xffffffffffffull);
+    uint64_t rtt_us = (passed - block->dlsr) * 1000000u >> 16;
 
+    if (route->numbering.started &&
+        (int16_t)(block->highest_seq - (uint32_t)route->numbering.highest_out) > 0) {
+        w->c.rtcp_absurd++; /* it says it has what was never sent */
+        return;
+    }
     route->stats->fraction_lost = block->fraction_lost;
     route->stats->cumulative_lost = block->cumulative_lost;
     route->stats->jitter = block->jitter;
-    if (block->lsr && block->lsr == route->report_middle && passed >= block->dlsr)
-        route->stats->rtt_us = (uint32_t)((passed - block->dlsr) * 1000000u >> 16);
+    if (block->lsr && block->lsr == route->report_middle) {
+        if (passed >= block->dlsr && rtt_us <= RTT_MAX_US)
+            route->stats->rtt_us = (uint32_t)rtt_us;
+        else
+            w->c.rtcp_absurd++;
+    }
     if (route->feedback_ns &&
         w->now_ns - route->feedback_ns < (block->fraction_lost >= LOSSY ? LOSSY_NS : FEEDBACK_NS))
         return;
@@ -222,11 +239,41 @@ static void on_block(struct vc_worker *w, struct vc_route *route,
     vc_event_push(w, &event);
 }
 
+static int has_rtx(const struct vc_worker *w, const struct vc_leg *leg, uint32_t ssrc)
+{
+    for (uint32_t at = leg->routes; at != VC_NONE; at = w->node->routes[at].next)
+        if (w->node->routes[at].resend.rtx_ssrc == ssrc)
+            return 1;
+    return 0;
+}
+
+/* 1: it speaks of a stream of the leg, or names none. */
+static int remb_is_ours(const struct vc_worker *w, const struct vc_leg *leg,
+                        const struct vc_rtcp_remb *remb)
+{
+    for (uint32_t i = 0; i < remb->ssrc_cnt; i++) {
+        uint32_t ssrc = vc_load_be32(remb->ssrcs + 4 * i);
+
+        if (find_route(w, leg, ssrc) || has_rtx(w, leg, ssrc))
+            return 1;
+    }
+    return !remb->ssrc_cnt;
+}
+
 /* What falls is told of at once, the rest from time to time. */
-static void on_estimate(struct vc_worker *w, struct vc_leg *leg, uint64_t bitrate_bps)
+static void on_estimate(struct vc_worker *w, struct vc_leg *leg, const struct vc_rtcp_remb *remb)
 {
     struct vc_event event = { .type = VC_EVT_ESTIMATE };
+    uint64_t bitrate_bps = remb->bitrate_bps;
 
+    if (!remb_is_ours(w, leg, remb)) {
+        w->c.rtcp_unknown++;
+        return;
+    }
+    if (bitrate_bps > ESTIMATE_MAX_BPS) {
+        bitrate_bps = ESTIMATE_MAX_BPS;
+        w->c.rtcp_absurd++;
+    }
     if (leg->estimate_ns && w->now_ns - leg->estimate_ns < ESTIMATE_NS &&
         (bitrate_bps >= leg->estimate_bps - leg->estimate_bps / 8 ||
          w->now_ns - leg->estimate_ns < ESTIMATE_FALLING_NS))
@@ -256,28 +303,38 @@ static void on_item(struct vc_worker *w, struct vc_leg *leg, const struct vc_rtc
         source = vc_leg_source(w, leg, item->ssrc);
         if (source)
             on_sender_report(w, source, &item->u.sr);
+        else if (!vc_rtx_source(w, leg, item->ssrc))
+            w->c.rtcp_unknown++;
         break;
     case VC_RTCP_REPORT:
         route = find_route(w, leg, item->u.block.ssrc);
         if (route)
             on_block(w, route, &item->u.block);
+        else if (!has_rtx(w, leg, item->u.block.ssrc))
+            w->c.rtcp_unknown++;
         break;
     case VC_RTCP_PLI:
     case VC_RTCP_FIR:
         route = find_route(w, leg, item->media_ssrc);
         if (route)
             on_keyframe_request(w, route);
+        else
+            w->c.rtcp_unknown++;
         break;
     case VC_RTCP_BYE:
         source = vc_leg_source(w, leg, item->ssrc);
-        if (source)
+        if (!source)
+            w->c.rtcp_unknown++;
+        else if (!source->ended) /* told once, until it sends again */
             vc_event_bound(w, VC_EVT_BYE, source);
+        if (source)
+            source->ended = 1;
         break;
     case VC_RTCP_NACK:
         vc_resend_ask(w, leg, find_route(w, leg, item->media_ssrc), &item->u.nack);
         break;
     case VC_RTCP_REMB:
-        on_estimate(w, leg, item->u.bitrate_bps);
+        on_estimate(w, leg, &item->u.remb);
         break;
     }
 }

@@ -50,8 +50,9 @@ static int locate(const struct vc_worker *w, const struct vc_route *route, struc
     d->position = last - (uint16_t)(last - hint);
     if (vc_history_read(d->history, d->position, &d->head) || d->head.stream != route->stream ||
         d->head.index > route->numbering.highest_in ||
-        vc_numbering_find(&route->numbering, d->head.index, &found) != VC_NUMBER_OK)
-        return -1;
+        vc_numbering_find(&route->numbering, d->head.index, &found) != VC_NUMBER_OK ||
+        (d->head.flags & VC_SLOT_RED && (!route->red_pt || route->resend.rtx_ssrc)))
+        return -1; /* an RTX payload type stands for one other, never for RED's */
     return found == d->out ? 0 : -1;
 }
 
@@ -164,11 +165,11 @@ void vc_resend_ask(struct vc_worker *w, struct vc_leg *leg, struct vc_route *rou
 
 /* The header, then for RTX the payload behind the number that it had, so that it is sealed in
    place.  0, or -1: the slot was reused, or the packet does not fit. */
-static int build(const struct vc_leg *leg, struct vc_route *route, struct vc_departure *d,
-                 struct vc_crypto_item *item)
+static int build(const struct vc_worker *w, struct vc_leg *leg, struct vc_route *route,
+                 struct vc_departure *d, struct vc_crypto_item *item)
 {
     /* the extension ids of then: another worker may be changing those of now */
-    struct vc_rtp_identity as = vc_depart_identity(leg, route, d, &route->resend.rx_ext);
+    struct vc_rtp_identity as = vc_depart_identity(w, leg, route, d, &route->resend.rx_ext);
     uint32_t payload_sz = d->head.sz - d->head.rtp.header_sz, hdr_sz;
 
     if (d->how == VC_DEPARTURE_RTX) {
@@ -225,7 +226,7 @@ int vc_resend_take(struct vc_worker *w, struct vc_leg *leg, struct vc_departure 
         d->waited_ns = w->now_ns;
         if (locate(w, route, d) ||
             (d->how == VC_DEPARTURE_PLAIN && !reproducible(leg, route, d->out)) ||
-            build(leg, route, d, item)) {
+            build(w, leg, route, d, item)) {
             vc_copy_drop(w, route, VC_COPY_DROP_STALE, 1);
             continue;
         }

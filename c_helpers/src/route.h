@@ -49,6 +49,7 @@ struct vc_route {
     uint64_t first_out;      /* out index of the first packet */
     uint32_t max_spatial, max_temporal;
     uint8_t queue, pt, flags;
+    uint8_t red_pt; /* 0: its receiver takes no RED */
     uint8_t live, queued, gate_open, paused;
     uint8_t switched;        /* the next packet comes from another source than the last */
     uint8_t report_due;      /* the stored sender report is to be sent */

@@ -113,8 +113,12 @@ static int read_remb(struct reader *r, const uint8_t *body, uint32_t sz)
         return -1;
     exponent = body[13] >> 2;
     mantissa = (body[13] & 3ull) << 16 | vc_load_be16(body + 14);
-    next_item(r, VC_RTCP_REMB, vc_load_be32(body), vc_load_be32(body + 4))->u.bitrate_bps =
-        mantissa > UINT64_MAX >> exponent ? UINT64_MAX : mantissa << exponent;
+    next_item(r, VC_RTCP_REMB, vc_load_be32(body), vc_load_be32(body + 4))->u.remb =
+        (struct vc_rtcp_remb){
+            .bitrate_bps = mantissa > UINT64_MAX >> exponent ? UINT64_MAX : mantissa << exponent,
+            .ssrcs = body + FEEDBACK_SZ + 8,
+            .ssrc_cnt = body[12],
+        };
     return 0;
 }
 

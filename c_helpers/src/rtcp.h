@@ -19,7 +19,7 @@ enum vc_rtcp_kind {
     VC_RTCP_FIR,    /* media_ssrc (one item for each entry), fir_seq */
     VC_RTCP_NACK,   /* media_ssrc, nack: one item for each FCI */
     VC_RTCP_BYE,    /* ssrc: one item for each */
-    VC_RTCP_REMB,   /* bitrate_bps */
+    VC_RTCP_REMB,   /* remb */
 };
 
 struct vc_rtcp_sr {
@@ -38,6 +38,12 @@ struct vc_rtcp_nack { /* RFC 4585 section 6.2.1: pid, and the numbers after it w
     uint16_t pid, blp;
 };
 
+struct vc_rtcp_remb { /* draft-alvestrand-rmcat-remb-03 */
+    uint64_t bitrate_bps;
+    const uint8_t *ssrcs; /* ssrc_cnt of 4 bytes, in the compound: the streams that share it */
+    uint32_t ssrc_cnt;
+};
+
 struct vc_rtcp_item {
     enum vc_rtcp_kind kind;
     uint32_t ssrc;       /* packet sender */
@@ -47,7 +53,7 @@ struct vc_rtcp_item {
         struct vc_rtcp_block block;
         struct vc_rtcp_nack nack;
         uint8_t fir_seq;
-        uint64_t bitrate_bps;
+        struct vc_rtcp_remb remb;
     } u;
 };
 

@@ -123,6 +123,10 @@ struct element {
     uint8_t id;
 };
 
+struct stamps { /* what the node itself says of a departure, as elements */
+    uint8_t send_time[3], number[2];
+};
+
 /* These speak of one hop only; the sending side writes its own. */
 static bool hop_by_hop(enum vc_ext kind)
 {
@@ -130,8 +134,25 @@ static bool hop_by_hop(enum vc_ext kind)
            kind == VC_EXT_TRANSPORT_CC || kind == VC_EXT_ABS_SEND_TIME;
 }
 
-static uint32_t collect(struct element *elements, const uint8_t *pkt, const struct vc_rtp *rtp,
-                        const struct vc_rtp_identity *as)
+static uint32_t collect_stamps(struct element *elements, struct stamps *stamps,
+                               const struct vc_rtp_identity *as)
+{
+    uint32_t n = 0;
+
+    stamps->send_time[0] = (uint8_t)(as->send_time >> 16);
+    vc_store_be16(stamps->send_time + 1, (uint16_t)as->send_time);
+    vc_store_be16(stamps->number, as->transport_number);
+    if (as->tx_ext[VC_EXT_ABS_SEND_TIME])
+        elements[n++] = (struct element){ stamps->send_time, sizeof stamps->send_time,
+                                          as->tx_ext[VC_EXT_ABS_SEND_TIME] };
+    if (as->tx_ext[VC_EXT_TRANSPORT_CC])
+        elements[n++] = (struct element){ stamps->number, sizeof stamps->number,
+                                          as->tx_ext[VC_EXT_TRANSPORT_CC] };
+    return n;
+}
+
+static uint32_t collect(struct element *elements, struct stamps *stamps, const uint8_t *pkt,
+                        const struct vc_rtp *rtp, const struct vc_rtp_identity *as)
 {
     uint32_t n = 0;
 
@@ -143,6 +164,7 @@ static uint32_t collect(struct element *elements, const uint8_t *pkt, const stru
         if (sz)
             elements[n++] = (struct element){ as->mid, sz, as->tx_ext[VC_EXT_MID] };
     }
+    n += collect_stamps(elements + n, stamps, as);
     if (!as->rx_ext || !rtp->ext_sz)
         return n;
     for (uint32_t kind = 0; kind < VC_EXT_COUNT; kind++) {
@@ -193,10 +215,11 @@ static uint32_t write_ext(uint8_t *dst, uint32_t room, const struct element *ele
 uint32_t vc_rtp_write(uint8_t *dst, const uint8_t *pkt, const struct vc_rtp *rtp,
                       const struct vc_rtp_identity *as)
 {
-    struct element elements[VC_EXT_COUNT + 1];
+    struct element elements[VC_EXT_COUNT];
+    struct stamps stamps;
     uint32_t off = HDR_SZ + 4u * rtp->csrc_cnt;
-    uint32_t ext_sz =
-        write_ext(dst + off, VC_RTP_HEADER_MAX - off, elements, collect(elements, pkt, rtp, as));
+    uint32_t n = collect(elements, &stamps, pkt, rtp, as);
+    uint32_t ext_sz = write_ext(dst + off, VC_RTP_HEADER_MAX - off, elements, n);
 
     dst[0] = (uint8_t)(0x80 | (rtp->padding ? FLAG_PADDING : 0) | (ext_sz ? FLAG_EXT : 0) |
                        rtp->csrc_cnt);

@@ -53,11 +53,23 @@ struct vc_rtp_identity { /* how a packet leaves */
     const uint8_t *rx_ext; /* [VC_EXT_COUNT] ids in the incoming packet; NULL: no extensions are known */
     const uint8_t *tx_ext; /* [VC_EXT_COUNT] ids towards the receiver; 0: leave it out */
     const uint8_t *mid;    /* VC_LABEL_SZ bytes, zero padded, or NULL: the MID that the receiver expects */
+    uint32_t send_time;    /* vc_rtp_send_time of the departure; written where tx_ext has an id for it */
+    uint16_t transport_number; /* transport-wide; likewise */
 };
+
+/* The departure in the form of abs-send-time: seconds in 24-bit fixed point, 18 bits of it the fraction
+   (webrtc.org/experiments/rtp-hdrext/abs-send-time).  Only differences mean anything. */
+static inline uint32_t vc_rtp_send_time(uint64_t ns)
+{
+    uint64_t seconds = ns / 1000000000u, rest = ns % 1000000000u;
+
+    return (uint32_t)(seconds << 18 | (rest << 18) / 1000000000u) & 0xffffffu;
+}
 
 /* vc_rtp_write writes the outgoing header to dst (VC_RTP_HEADER_MAX bytes): marker, P bit and CSRCs as they came,
    identity rewritten; extensions renumbered from rx_ext to tx_ext, the incoming mid, rid, repaired-rid,
-   transport-cc and abs-send-time never copied; MID written when tx_ext[VC_EXT_MID] and mid are given; one-byte form, or
+   transport-cc and abs-send-time never copied; MID written when tx_ext[VC_EXT_MID] and mid are given, send time and
+   transport-wide number when tx_ext has an id for them; one-byte form, or
    two-byte form when an id or length needs it.  Extensions that the maps do not name are dropped.  Returns its size. */
 uint32_t vc_rtp_write(uint8_t *dst, const uint8_t *pkt, const struct vc_rtp *rtp, const struct vc_rtp_identity *as);
 

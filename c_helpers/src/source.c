@@ -79,6 +79,24 @@ void vc_source_count(struct vc_source *source, const struct vc_slot_head *at, ui
     stats->jitter = source->jitter16 >> 4;
 }
 
+void vc_source_level(struct vc_source *source, const uint8_t *data, uint64_t now_ns)
+{
+    struct vc_source_stats *stats = source->stats;
+
+    if (source->level_since_ns && now_ns - source->level_since_ns >= VC_LEVEL_WINDOW_NS) {
+        stats->level = (source->level_sum + source->level_cnt / 2) / source->level_cnt;
+        __atomic_store_n(&stats->level_ns, source->level_since_ns + VC_LEVEL_WINDOW_NS,
+                         __ATOMIC_RELEASE);
+        source->level_since_ns = 0;
+    }
+    if (!source->level_since_ns) {
+        source->level_since_ns = now_ns;
+        source->level_sum = source->level_cnt = 0;
+    }
+    source->level_sum += data[0] & 0x7fu;
+    source->level_cnt++;
+}
+
 void vc_source_block(struct vc_source *source, struct vc_rtcp_block *block, uint64_t now_ns)
 {
     uint64_t expected = source->highest - source->base + 1;

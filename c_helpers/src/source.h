@@ -55,6 +55,8 @@ struct vc_source {
     uint8_t bound, seen, touched, keyframe_wanted;
     uint8_t pt, known; /* known: this process has had this id before */
     uint8_t rtx_pt, rtx_bound; /* rtx_pt 0: no RTX stream */
+    uint8_t red_pt; /* 0: none */
+    uint8_t ended;  /* its BYE was told of, and nothing came since */
     uint32_t rtx_ssrc;
     uint16_t pending;  /* slots after position that wait for their tag */
     uint8_t mid[VC_LABEL_SZ], rid[VC_LABEL_SZ];
@@ -70,6 +72,9 @@ struct vc_source {
     uint32_t transit, jitter16; /* jitter16: 16 times the jitter */
     uint8_t fir_seq;
     struct vc_nack nack;
+    uint64_t passed_ns; /* its sender report was passed on last */
+    uint64_t level_since_ns; /* audio level: the open window, 0: none */
+    uint32_t level_sum, level_cnt;
 };
 
 _Static_assert(sizeof(struct vc_sender_report) == 3 * sizeof(uint64_t), "report words");
@@ -98,6 +103,9 @@ int vc_source_end(struct vc_source *source);
 /* Owner: an authentic packet.  at: its slot's head. */
 void vc_source_count(struct vc_source *source, const struct vc_slot_head *at,
                      uint64_t position);
+/* Owner: an authentic packet told its audio level, the data of an RFC 6464 element of at least one byte.  The
+   V bit is not looked at: senders set it by rules of their own. */
+void vc_source_level(struct vc_source *source, const uint8_t *data, uint64_t now_ns);
 /* Owner: a report block about this source for its sender (RFC 3550 section 6.4.1), from the
    packets since the last one. */
 void vc_source_block(struct vc_source *source, struct vc_rtcp_block *block, uint64_t now_ns);

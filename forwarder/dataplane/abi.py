@@ -158,6 +158,13 @@ class Segment:
         h = self._header
         return self._stats("vc_source_stats", h.source_stats_off, source, h.sources_max)
 
+    def source_table(self) -> memoryview:
+        """All statistics of sources, as bytes that go on changing; release it before close()."""
+        h = self._header
+        base = self._at("vc_source_stats", h.source_stats_off)
+        size = ffi.sizeof("struct vc_source_stats") * h.sources_max
+        return memoryview(ffi.buffer(base, size)).toreadonly()
+
     def route_stats(self, route: int) -> Any:
         h = self._header
         return self._stats("vc_route_stats", h.route_stats_off, route, h.routes_max)

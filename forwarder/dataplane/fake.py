@@ -30,12 +30,23 @@ from forwarder.dataplane.placement import NotThere, Placement
 from forwarder.dataplane.setup import Local, Setup
 from forwarder.dataplane.sockets import Group
 from forwarder.dataplane.started import Started
-from forwarder.dataplane.tally import LegStats, RouteStats, Snapshot, SourceStats, Tally, add
+from forwarder.dataplane.tally import (
+    LEVEL_SILENT,
+    LegStats,
+    RouteStats,
+    Snapshot,
+    SourceMeter,
+    SourceStats,
+    Tally,
+    add,
+)
 from forwarder.errors import DataPlaneLost
 from forwarder.table import Leg, Queue, Route, Source, Tuple5
 
 DSCP_MAX = 63
 """Six bits (RFC 2474)."""
+
+SILENCE = SourceMeter(0, 0, 0, LEVEL_SILENT, 0)
 
 WHY: Mapping[str, str] = {
     "ok": "applied",
@@ -201,6 +212,8 @@ class FakeDataPlane:
         self.restarts = 0
         self.pid = 0
         self.groups: list[Group] = []
+        self.meters: dict[int, SourceMeter] = {}
+        """What sources are said to have sent, by id; a test's to set."""
         self._table: FakeTable | None = None
         self._done = [0, 0]
 
@@ -266,7 +279,12 @@ class FakeDataPlane:
         return LegStats(*[0] * len(dataclasses.fields(LegStats)))
 
     def source_stats(self, worker: int, source: int) -> SourceStats:
-        return SourceStats(*[0] * len(dataclasses.fields(SourceStats)))
+        meter = self.meters.get(source, SILENCE)
+        none = dict.fromkeys((f.name for f in dataclasses.fields(SourceStats)), 0)
+        return SourceStats(**none | meter._asdict())
+
+    def source_meters(self, worker: int, sources: Iterable[int]) -> dict[int, SourceMeter]:
+        return {source: self.meters.get(source, SILENCE) for source in sources}
 
     def route_stats(self, worker: int, route: int) -> RouteStats:
         return RouteStats(*[0] * len(dataclasses.fields(RouteStats)))

@@ -16,7 +16,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from forwarder.dataplane import counters as tallies
@@ -27,7 +27,7 @@ from forwarder.dataplane.setup import Local, Setup, SetupFlags
 from forwarder.dataplane.sockets import Group
 from forwarder.dataplane.started import Started
 from forwarder.dataplane.starved import STARVED_MAX_NS, Starvation
-from forwarder.dataplane.tally import LegStats, RouteStats, Snapshot, SourceStats
+from forwarder.dataplane.tally import LegStats, RouteStats, Snapshot, SourceMeter, SourceStats
 from forwarder.dataplane.watch import POLL_S, STALE_NS, Watch
 from forwarder.errors import DataPlaneError, DataPlaneLost
 
@@ -136,6 +136,9 @@ class DataPlane:
 
     def source_stats(self, worker: int, source: int) -> SourceStats:
         return tallies.source_stats(self.segments[worker], source)
+
+    def source_meters(self, worker: int, sources: Iterable[int]) -> dict[int, SourceMeter]:
+        return tallies.source_meters(self.segments[worker], sources)
 
     def route_stats(self, worker: int, route: int) -> RouteStats:
         return tallies.route_stats(self.segments[worker], route)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,12 @@ class LegStats:
 
 @dataclass(frozen=True)
 class SourceStats:
-    """RFC 3550 statistics: `lost` by appendix A.3, `jitter` in RTP clock units."""
+    """RFC 3550 statistics: `lost` by appendix A.3, `jitter` in RTP clock units.
+
+    `level`: audio level of the last whole 100 ms, the mean of its packets, 0 (loudest) to 127
+    (silent) for 0 to -127 dBov (RFC 6464); `level_ns`: when those ended, CLOCK_MONOTONIC ns,
+    0: never (its sender does not tell, or has not yet).  A sender that is silent may send nothing:
+    look at the age."""
 
     packets: int
     bytes: int
@@ -52,6 +58,22 @@ class SourceStats:
     lost: int
     jitter: int
     plis: int
+    level: int
+    level_ns: int
+
+
+LEVEL_SILENT = 127
+"""RFC 6464."""
+
+
+class SourceMeter(NamedTuple):
+    """Of SourceStats what is looked at often, for many sources at once."""
+
+    packets: int
+    bytes: int
+    last_rx_ns: int
+    level: int
+    level_ns: int
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ static void test_sender_reports(uint32_t workers)
     CHECK_EQ(item.u.sr.octets, 100);
     for (uint64_t i = 11; i < 20; i++)
         send_rtp(i, 0xa0);
-    world_pass(&world, 5 * WORLD_MS);
+    world_pass(&world, 100 * WORLD_MS);
     send_sr(0xa0, 0x1111222333334444, 98000);
     CHECK_EQ(last_item(1, VC_RTCP_SR, &item), 2);
     CHECK_EQ(item.u.sr.rtp_timestamp, 98000 + 12345);
@@ -132,7 +132,7 @@ static void send_block(uint32_t leg, const struct vc_rtcp_block *block)
 static void test_blocks(void)
 {
     struct vc_rtcp_block block = { .ssrc = 0x101, .fraction_lost = 77, .cumulative_lost = 9,
-                                   .highest_seq = 123, .jitter = 44, .lsr = 0x22223333,
+                                   .highest_seq = 100, .jitter = 44, .lsr = 0x22223333,
                                    .dlsr = 6554 /* 100 ms */ };
     uint32_t events;
 
@@ -166,6 +166,8 @@ static void test_blocks(void)
     block.ssrc = 0x999; /* about nobody */
     send_block(1, &block);
     CHECK_EQ(world_counters(&world, 0)->consumed, 15);
+    CHECK_EQ(world_counters(&world, 0)->rtcp_unknown, 1);
+    CHECK_EQ(world_counters(&world, 0)->rtcp_absurd, 0);
     world_fini(&world);
 }
 
@@ -196,6 +198,83 @@ static void test_requests_and_bye(uint32_t workers)
     world_command(&world, 0, (struct vc_command){ 0 });
     CHECK_EQ(world.events[(world.event_cnt - 1) % 64].type, VC_EVT_BYE);
     CHECK_EQ(world.events[(world.event_cnt - 1) % 64].u.bound.source, 1);
+    world_fini(&world);
+}
+
+/* What cannot be true is counted and changes nothing. */
+static void test_lies(void)
+{
+    struct vc_rtcp_block block = { .ssrc = 0x101, .fraction_lost = 200, .highest_seq = 101 };
+    const struct vc_route_stats *stats;
+    const struct vc_counters *c;
+    uint32_t events;
+
+    open_call(1);
+    c = world_counters(&world, 0);
+    stats = &world.workers[0]->route_stats[1];
+    send_sr(0xa0, 0x1111222233334444, 50000);
+    send_rtp(10, 0xa0); /* leaves as 100 */
+    world_command(&world, 0, (struct vc_command){ 0 });
+    events = world.event_cnt;
+    send_block(1, &block); /* has what was never sent */
+    CHECK_EQ(c->rtcp_absurd, 1);
+    CHECK_EQ(stats->fraction_lost, 0);
+    block.highest_seq = 100;
+    block.lsr = 0x22223333;
+    block.dlsr = 65536; /* waited longer than it is since */
+    send_block(1, &block);
+    CHECK_EQ(c->rtcp_absurd, 2);
+    CHECK_EQ(stats->fraction_lost, 200);
+    CHECK_EQ(stats->rtt_us, 0);
+    block.dlsr = 0;
+    world_pass(&world, 11000 * WORLD_MS);
+    send_block(1, &block); /* a round trip of 11 s */
+    CHECK_EQ(c->rtcp_absurd, 3);
+    CHECK_EQ(stats->rtt_us, 0);
+    world_command(&world, 0, (struct vc_command){ 0 });
+    CHECK_EQ(world.event_cnt, events + 2);
+    world_fini(&world);
+}
+
+static void send_bye(uint32_t ssrc)
+{
+    uint8_t data[VC_RTCP_MAX];
+    struct vc_rtcp_writer writer = { data, 0, sizeof data };
+
+    CHECK(!vc_rtcp_write_bye(&writer, ssrc));
+    world_send_rtcp(&world, 0, data, writer.sz);
+    world_step(&world);
+    world_command(&world, 0, (struct vc_command){ 0 });
+}
+
+/* A sender that floods with reports and goodbyes: neither its receivers nor the supervisor get more than their
+   due. */
+static void test_flood(void)
+{
+    struct vc_rtcp_item item = { 0 };
+    uint32_t events;
+
+    open_call(1);
+    send_rtp(10, 0xa0);
+    world_command(&world, 0, (struct vc_command){ 0 });
+    for (int i = 0; i < 50; i++)
+        send_sr(0xa0, 0x1111222233334444 + (uint64_t)i, 50000);
+    CHECK_EQ(last_item(1, VC_RTCP_SR, &item), 1);
+    world_pass(&world, 100 * WORLD_MS);
+    send_sr(0xa0, 0x1111222233337777, 50000);
+    CHECK_EQ(last_item(1, VC_RTCP_SR, &item), 2);
+    send_sr(0xdead, 1, 1);
+    CHECK_EQ(world_counters(&world, 0)->rtcp_unknown, 1);
+    events = world.event_cnt;
+    for (int i = 0; i < 50; i++)
+        send_bye(0xa0);
+    CHECK_EQ(world.event_cnt, events + 1);
+    send_bye(0xdead);
+    CHECK_EQ(world.event_cnt, events + 1);
+    CHECK_EQ(world_counters(&world, 0)->rtcp_unknown, 2);
+    send_rtp(11, 0xa0); /* it sends again after all */
+    send_bye(0xa0);
+    CHECK_EQ(world.event_cnt, events + 2);
     world_fini(&world);
 }
 
@@ -232,6 +311,37 @@ static void test_estimates(void)
     world_pass(&world, 500 * WORLD_MS);
     send_remb(120);
     CHECK_EQ(world.event_cnt, events + 3);
+    world_fini(&world);
+}
+
+/* As goog-remb has it: one estimate for all streams of a receiver, each named. */
+static void test_estimate_of_several(void)
+{
+    uint8_t data[32] = { 0x8f, 206, 0, 7, 0, 0, 0, 1, 0, 0, 0, 0, 'R', 'E', 'M', 'B', 3,
+                         16 << 2, 0, 9, 0, 0, 9, 9, 0, 0, 8, 8, 0, 0, 1, 1 };
+    uint32_t events;
+
+    open_call(1);
+    world_command(&world, 0, (struct vc_command){ 0 });
+    events = world.event_cnt;
+    world_send_rtcp(&world, 1, data, sizeof data);
+    world_command(&world, 0, (struct vc_command){ 0 });
+    CHECK_EQ(world.event_cnt, events + 1);
+    CHECK_EQ(world.events[events % 64].u.estimate.bitrate_bps, 9 << 16);
+    CHECK_EQ(world_counters(&world, 0)->rtcp_unknown, 0);
+    world_pass(&world, 1000 * WORLD_MS);
+    data[31] = 3; /* none of them is the leg's */
+    world_send_rtcp(&world, 1, data, sizeof data);
+    world_command(&world, 0, (struct vc_command){ 0 });
+    CHECK_EQ(world.event_cnt, events + 1);
+    CHECK_EQ(world_counters(&world, 0)->rtcp_unknown, 1);
+    data[31] = 1;
+    data[17] = 63 << 2 | 3; /* more than there is */
+    world_send_rtcp(&world, 1, data, sizeof data);
+    world_command(&world, 0, (struct vc_command){ 0 });
+    CHECK_EQ(world.event_cnt, events + 2);
+    CHECK_EQ(world.events[(events + 1) % 64].u.estimate.bitrate_bps, 10000000000ull);
+    CHECK_EQ(world_counters(&world, 0)->rtcp_absurd, 1);
     world_fini(&world);
 }
 
@@ -321,6 +431,9 @@ int main(void)
     test_requests_and_bye(1);
     test_requests_and_bye(2);
     test_estimates();
+    test_estimate_of_several();
+    test_lies();
+    test_flood();
     test_refused();
     test_senders();
     return check_report();

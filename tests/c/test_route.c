@@ -408,51 +408,6 @@ static void test_history_full(void)
     world_fini(&world);
 }
 
-static void test_binding(void)
-{
-    struct vc_command set = world_source_command(5, 1, 0, 0);
-    struct world_rtp rtp = { .index = 40, .ssrc = 0xfeed, .payload_sz = 50, .pt = 111 };
-    uint8_t sealed[1700];
-    uint32_t sz;
-
-    open_call(1);
-    set.u.source_set.flags = VC_SOURCE_BY_LABEL;
-    memcpy(set.u.source_set.mid, "snd1", 4);
-    CHECK_EQ(world_command(&world, 0, set), VC_STATUS_OK);
-    memcpy(rtp.mid, "snd0", 4);
-    world_send(&world, 1, &rtp);
-    world_step(&world);
-    CHECK_EQ(world_counters(&world, 0)->drops[VC_DROP_UNKNOWN_SSRC], 1);
-    memcpy(rtp.mid, "snd1", 4);
-    sz = world_seal(&world, 1, &rtp, sealed);
-    sealed[sz - 1] ^= 1; /* a forged label binds nothing */
-    world_put(&world, 0, 1, sealed, sz);
-    world_step(&world);
-    CHECK_EQ(world.node->sources[5].bound, 0);
-    sealed[sz - 1] ^= 1;
-    world_put(&world, 0, 1, sealed, sz);
-    world_step(&world);
-    CHECK_EQ(world.node->sources[5].bound, 1);
-    CHECK_EQ(world.node->sources[5].ssrc, 0xfeed);
-    memset(rtp.mid, 0, sizeof rtp.mid); /* labels come with the first packets only */
-    rtp.index++;
-    world_send(&world, 1, &rtp);
-    rtp.ssrc++; /* the label is taken */
-    memcpy(rtp.mid, "snd1", 4);
-    world_send(&world, 1, &rtp);
-    world_step(&world);
-    CHECK_EQ(world_counters(&world, 0)->routed, 2);
-    CHECK_EQ(world_counters(&world, 0)->drops[VC_DROP_UNKNOWN_SSRC], 2);
-    set.u.source_set = (struct vc_cmd_source_set){ .source = 6, .leg = 1, .flags = VC_SOURCE_BY_PT,
-                                                   .pt = 7, .clock_hz = 8000 };
-    CHECK_EQ(world_command(&world, 0, set), VC_STATUS_OK);
-    rtp.pt = 7;
-    world_send(&world, 1, &rtp);
-    world_step(&world);
-    CHECK_EQ(world.node->sources[6].ssrc, 0xfeee);
-    world_fini(&world);
-}
-
 /* Drops that need a moment of their own: late before the start, removed while queued, no keys. */
 static void test_other_drops(void)
 {
@@ -506,6 +461,5 @@ int main(void)
     test_burst_beyond_history();
     test_full_and_refused();
     test_history_full();
-    test_binding();
     return check_report();
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* rtcp.h: what is written is read again; every kind from bytes; lengths that lie; limits. */
+#include "base.h"
 #include "rtcp.h"
 
 #include "check.h"
@@ -255,15 +256,16 @@ static void test_values(void)
         vc_rtcp_parse((const uint8_t *)"\x8f\xce\0\5\0\0\0\1\0\0\0\0REMB\1\x0b\xff\xff\0\0\0\2", 24,
                       i, 2),
         1);
-    CHECK(i[0].kind == VC_RTCP_REMB && i[0].u.bitrate_bps == 0x3ffffull << 2);
+    CHECK(i[0].kind == VC_RTCP_REMB && i[0].u.remb.bitrate_bps == 0x3ffffull << 2);
+    CHECK(i[0].u.remb.ssrc_cnt == 1 && vc_load_be32(i[0].u.remb.ssrcs) == 2);
     /* an exponent that leaves 64 bits: as much as can be said */
     CHECK_EQ(
         vc_rtcp_parse((const uint8_t *)"\x8f\xce\0\4\0\0\0\1\0\0\0\0REMB\0\xff\xff\xff", 20, i, 2),
         1);
-    CHECK(i[0].u.bitrate_bps == UINT64_MAX);
+    CHECK(i[0].u.remb.bitrate_bps == UINT64_MAX);
     CHECK_EQ(vc_rtcp_parse((const uint8_t *)"\x8f\xce\0\4\0\0\0\1\0\0\0\0REMB\0\xfc\0\0", 20, i, 2),
              1);
-    CHECK(i[0].u.bitrate_bps == 0);
+    CHECK(i[0].u.remb.bitrate_bps == 0);
 }
 
 /* More items than the limit: the first ones count, a lie behind them still does. */

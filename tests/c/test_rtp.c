@@ -176,8 +176,7 @@ static const uint8_t rx_ids[VC_EXT_COUNT] = {
 };
 static const uint8_t tx_ids[VC_EXT_COUNT] = {
     [VC_EXT_MID] = 9,         [VC_EXT_RID] = 10,           [VC_EXT_RRID] = 11,
-    [VC_EXT_AUDIO_LEVEL] = 1, [VC_EXT_ABS_SEND_TIME] = 2,  [VC_EXT_TRANSPORT_CC] = 3,
-    [VC_EXT_DEPENDENCY] = 12, [VC_EXT_PLAYOUT_DELAY] = 13,
+    [VC_EXT_AUDIO_LEVEL] = 1, [VC_EXT_DEPENDENCY] = 12,    [VC_EXT_PLAYOUT_DELAY] = 13,
 };
 /* one of each kind */
 static const char all_kinds[] =
@@ -189,7 +188,7 @@ static struct packet rewrite(const struct packet *in, const uint8_t *rx, const u
 {
     uint8_t label[VC_LABEL_SZ] = { 0 };
     struct vc_rtp_identity as = {
-        0x11223344, 0x55667788, 0x99aa, 111, 0, rx, tx, mid ? label : NULL
+        0x11223344, 0x55667788, 0x99aa, 111, 0, rx, tx, mid ? label : NULL, 0x7a7b7c, 0x6a6b
     };
     struct packet out = { .sz = 0 };
     uint8_t *q = exact(in->bytes, in->sz), *dst = malloc(VC_RTP_HEADER_MAX);
@@ -270,6 +269,32 @@ static void test_rewrite(void)
     expect(&out, 0x1000, "\x01\x00\0\0", 4);
 }
 
+/* What the node says of a departure: never what came, and there without a known incoming extension. */
+static void test_stamps(void)
+{
+    uint8_t ids[VC_EXT_COUNT];
+    struct packet in = make(1, 1, 0xbede, all_kinds, ALL_KINDS_SZ, "payload", 7), out;
+
+    memcpy(ids, tx_ids, sizeof ids);
+    ids[VC_EXT_ABS_SEND_TIME] = 2;
+    ids[VC_EXT_TRANSPORT_CC] = 3;
+    out = rewrite(&in, rx_ids, ids, NULL);
+    expect(&out, 0xbede, "\x22\x7a\x7b\x7c\x31\x6a\x6b\x10\x7f\xc3wxyz\xd2\x0a\x0b\x0c\0\0", 20);
+    out = rewrite(&in, NULL, ids, "v");
+    expect(&out, 0xbede, "\x90v\x22\x7a\x7b\x7c\x31\x6a\x6b\0\0\0", 12);
+    ids[VC_EXT_TRANSPORT_CC] = 200;
+    in = make(0, 0, 0, NULL, 0, NULL, 0);
+    out = rewrite(&in, rx_ids, ids, NULL);
+    expect(&out, 0x1000, "\x02\x03\x7a\x7b\x7c\xc8\x02\x6a\x6b\0\0\0", 12);
+
+    CHECK_EQ(vc_rtp_send_time(0), 0);
+    CHECK_EQ(vc_rtp_send_time(1000000000ull), 1 << 18);
+    CHECK_EQ(vc_rtp_send_time(500000000ull), 1 << 17);
+    CHECK_EQ(vc_rtp_send_time(64000000000ull + 3815), 1); /* 24 bits: 64 s, and 3.8 us each */
+    CHECK_EQ(vc_rtp_send_time(63999999999ull), 0xffffff);
+    CHECK_EQ(vc_rtp_send_time(UINT64_MAX), (18446744073ull << 18 | 709551615ull * 262144 / 1000000000) & 0xffffff);
+}
+
 /* However long the elements and many the CSRCs: never past VC_RTP_HEADER_MAX, MID always there. */
 static void test_rewrite_bound(void)
 {
@@ -305,6 +330,7 @@ int main(void)
     test_find_ext();
     test_padding();
     test_rewrite();
+    test_stamps();
     test_rewrite_bound();
     return check_report();
 }

@@ -17,8 +17,9 @@ from forwarder import table
 from forwarder.dataplane import abi, lateness, steering_abi
 from forwarder.dataplane.abi import ffi, lib
 from forwarder.dataplane.control import FdKind
+from forwarder.dataplane.counters import SOURCE_ROW
 from forwarder.dataplane.setup import Crypto, Scheduler
-from forwarder.dataplane.tally import LegStats, RouteStats, SourceStats
+from forwarder.dataplane.tally import LegStats, RouteStats, SourceMeter, SourceStats
 
 ROOT = Path(__file__).resolve().parents[2]
 INCLUDES = ["-I", str(ROOT / "c_helpers" / "include"), "-I", str(ROOT / "c_helpers" / "src")]
@@ -117,6 +118,17 @@ def test_statistics_read_existing_fields() -> None:
     for kind, name in ((LegStats, "leg"), (SourceStats, "source"), (RouteStats, "route")):
         fields = {f for f, _ in ffi.typeof(f"struct vc_{name}_stats").fields}
         assert set(kind.__dataclass_fields__) <= fields
+
+
+def test_meters_read_the_same_fields() -> None:
+    record = ffi.new("struct vc_source_stats *")
+    wanted = SourceMeter(1 << 40, 2 << 40, 3 << 40, 99, 4 << 40)
+    for name, value in wanted._asdict().items():
+        setattr(record, name, value)
+    for name in ("keyframes", "ssrc", "highest_seq", "lost", "jitter", "plis"):
+        setattr(record, name, 0x5A5A)
+    assert ffi.sizeof("struct vc_source_stats") == SOURCE_ROW.size
+    assert SourceMeter._make(SOURCE_ROW.unpack(ffi.buffer(record))) == wanted
 
 
 STEERING = {

@@ -16,7 +16,9 @@ static void rewrite(const uint8_t *pkt, const struct vc_rtp *rtp, const uint8_t 
                                   0,
                                   knobs,
                                   knobs + VC_EXT_COUNT,
-                                  knobs + 2 * VC_EXT_COUNT };
+                                  knobs + 2 * VC_EXT_COUNT,
+                                  0x7a7b7c,
+                                  0x6a6b };
     uint8_t *dst = malloc(VC_RTP_HEADER_MAX);
     struct vc_rtp again;
     uint32_t hdr_sz = vc_rtp_write(dst, pkt, rtp, &as);

@@ -26,7 +26,7 @@
 
 #include "vcfwd/drop.h"
 
-#define VC_ABI_VERSION 1u
+#define VC_ABI_VERSION 2u
 #define VC_SHM_MAGIC 0x64776356u    /* "Vcwd" */
 #define VC_INDEX_MAGIC 0x78646956u  /* "Vidx" */
 
@@ -39,6 +39,8 @@
 #define VC_HEADER_MAX 96u     /* prebuilt L2-L4 header: 14 + 8 (VLAN) + 40 + 8, rounded up */
 #define VC_PORT_SOCKET 0xffffffffu /* leg_header.port: send through the media socket */
 #define VC_NONE 0xffffffffu
+#define VC_LEVEL_SILENT 127u               /* RFC 6464 */
+#define VC_LEVEL_WINDOW_NS 100000000ull    /* an audio level is the mean over so long */
 
 /* Extension kinds (RFC 8285); a leg maps each to the id that its peer uses, 0: not used. */
 enum vc_ext {
@@ -147,7 +149,8 @@ struct vc_cmd_id { /* leg_remove, source_remove, route_remove, keyframe_request 
 
 #define VC_SOURCE_BY_SSRC 1u  /* ssrc is signalled */
 #define VC_SOURCE_BY_LABEL 2u /* bound at the first authenticated packet with this (mid, rid) */
-#define VC_SOURCE_BY_PT 4u    /* bound at the first authenticated packet of this payload type */
+#define VC_SOURCE_BY_PT 4u    /* bound at the first authenticated packet of this payload type that has no
+                                 labels, if that can mean no other source */
 
 struct vc_cmd_source_set {
     uint32_t source;
@@ -164,7 +167,8 @@ struct vc_cmd_source_set {
     uint8_t rtx_pt; /* 0: its sender has no RTX stream (RFC 4588) */
     uint32_t rtx_ssrc; /* of that stream; 0: bound at its first authentic packet by rtx_pt and, where
                           the source has labels, (mid, repaired-rid) */
-    uint32_t pad;
+    uint8_t red_pt; /* 0: none; packets of this payload type are RED (RFC 2198) */
+    uint8_t pad[3];
 };
 
 #define VC_ROUTE_GATED 1u /* opens at a key frame (video) */
@@ -188,7 +192,7 @@ struct vc_cmd_route_set {
     uint8_t mid[VC_LABEL_SZ]; /* sent when the leg has a tx_ext id for it and mid[0] != 0 */
     uint16_t rtx_seq_start; /* below 2^15 */
     uint8_t rtx_pt;
-    uint8_t pad0;
+    uint8_t red_pt; /* 0: its receiver takes no RED (RFC 2198), such packets are filtered */
     uint32_t pad1;
 };
 
@@ -251,7 +255,7 @@ enum vc_evt_type {
     VC_EVT_BYE,         /* bound: RTCP BYE for a source */
     VC_EVT_FEEDBACK,    /* feedback: a receiver report about a route */
     VC_EVT_DUMP_LEG,    /* object, digest, key_id */
-    VC_EVT_DUMP_SOURCE, /* object, digest */
+    VC_EVT_DUMP_SOURCE, /* object, digest; of one that was bound by label, BOUND follows */
     VC_EVT_DUMP_ROUTE,  /* object, digest */
     VC_EVT_ESTIMATE,    /* estimate: the peer of a leg says what it can receive (REMB) */
     VC_EVT_COUNT
@@ -333,6 +337,8 @@ struct vc_event { /* 64 bytes */
     X(resend_budget, "of them refused: the route's share of the leg's rate is spent")              \
     X(resend_full, "of them refused: the leg's queue of resends is full")                          \
     X(resend_changed, "of them refused: no RTX stream, and the bytes cannot be made again")        \
+    X(rtcp_unknown, "reports and requests in RTCP about an SSRC that the leg does not have: ignored")\
+    X(rtcp_absurd, "reports in RTCP that cannot be true: ignored, an estimate bounded")            \
     X(feedback_tx, "transport-wide feedback sent")                                                 \
     X(mesh_full, "messages between workers that found the ring full (recovered)")                  \
     X(commands, "commands applied")                                                                \
@@ -404,8 +410,10 @@ struct vc_source_stats { /* 64 bytes; indexed by source */
     uint32_t ssrc, highest_seq; /* extended, low 32 bits */
     int32_t lost;               /* RFC 3550 appendix A.3 */
     uint32_t jitter;            /* RTP clock units, RFC 3550 section 6.4.1 */
-    uint32_t plis, pad;
-    uint64_t reserved;
+    uint32_t plis;
+    uint32_t level;    /* audio level of the last whole window (VC_LEVEL_WINDOW_NS), mean of its
+                          packets: 0 to 127 for 0 to -127 dBov (RFC 6464), 127: silent */
+    uint64_t level_ns; /* when that window ended, CLOCK_MONOTONIC; 0: its sender never told */
 };
 
 struct vc_route_stats { /* 64 bytes; indexed by route */
@@ -439,21 +447,41 @@ struct vc_shm_header {
 
 /* ---- index store ------------------------------------------------------------------------- */
 
+/* Ids of a frame, by which decoders see order and loss; see src/descriptor.h. */
+#define VC_ID_PICTURE 1u
+#define VC_ID_TL0 2u
+#define VC_ID_KEY 4u
+#define VC_ID_FRAME 8u
+#define VC_ID_SHORT 16u /* the picture id has 7 bits, not 15 */
+
+struct vc_ids { /* 8 bytes */
+    uint16_t picture; /* VP8, VP9 */
+    uint16_t frame;   /* Dependency Descriptor */
+    uint8_t tl0;      /* VP8, VP9: TL0PICIDX */
+    uint8_t key;      /* VP8: KEYIDX, 5 bits */
+    uint8_t has;      /* VC_ID_* */
+    uint8_t pad;
+};
+
 /* Everything written here is written before the packet it speaks of can leave. */
 struct vc_tx_index { /* a route's send state; 128 bytes; indexed by route */
     uint64_t key_id;    /* of the leg; 0: empty */
     uint32_t out_ssrc;
-    uint32_t source;
+    uint32_t source;    /* VC_NONE: what depends on it is being written */
     uint64_t highest;   /* highest SRTP index (ROC||SEQ) that may have left */
     int64_t offset;     /* out index = in index + offset, for `source` */
     uint32_t ts_offset;
     uint32_t started;   /* 1: highest and offset are valid */
     uint64_t packets, octets; /* for sender reports */
-    uint64_t reserved;
+    struct vc_ids ids;  /* the highest that may have left */
     uint64_t rtx_highest; /* highest index of its RTX stream that may have left */
     uint32_t rtx_ssrc;
     uint32_t rtx_started; /* 1: rtx_highest is valid */
-    uint64_t rtx_reserved[6];
+    struct vc_ids id_offset; /* out id = in id + offset, for `source` */
+    uint64_t last_ns;   /* arrival of a packet that left with last_ts, CLOCK_MONOTONIC; 0: none */
+    uint32_t last_ts;
+    uint32_t pad;
+    uint64_t rtx_reserved[3];
 };
 
 /* Receive state of one SRTP stream: roll-over counter and replay window; see src/srtp_index.h. */
@@ -607,6 +635,7 @@ _Static_assert(sizeof(struct vc_event) == 64, "vc_event");
 _Static_assert(sizeof(struct vc_leg_stats) == 64, "vc_leg_stats");
 _Static_assert(sizeof(struct vc_source_stats) == 64, "vc_source_stats");
 _Static_assert(sizeof(struct vc_route_stats) == 64, "vc_route_stats");
+_Static_assert(sizeof(struct vc_ids) == 8, "vc_ids");
 _Static_assert(sizeof(struct vc_tx_index) == 128, "vc_tx_index");
 _Static_assert(sizeof(struct vc_leg_index) == 192, "vc_leg_index");
 _Static_assert(sizeof(struct vc_source_index) == 384, "vc_source_index");
