@@ -102,6 +102,11 @@ class Media:
             self._checker = asyncio.get_running_loop().create_task(self._check())
         return same
 
+    def fileno(self) -> int:
+        """Of the socket, connected once the leg is validated: for a load that sends by itself."""
+        assert self._socket is not None
+        return self._socket.fileno()
+
     def stop_reading(self) -> None:
         """From now on what comes is left to the kernel, which drops it: for receivers of a load.
         Checks go on, so the node keeps sending; sending from here ends CONSENT_S later."""

@@ -7,9 +7,10 @@ directory of its node once media flows, then it goes on until its stdin ends; it
 `summary`.  The node is one of its own, in namespaces of its own; whatever else runs on this
 machine is left alone.
 
-The rate is chosen so that the node's one worker runs for about half of the time, within what a
-publisher in Python can send.  The receivers are deaf: their sockets fill up and the kernel drops
-what comes, so that the load is the node's work and not that of its receivers.
+The packets come from the performance rig's generator (1:10, 1200 bytes, GCM), at a rate at which
+the node's one worker runs for about half of the time.  The generator is of a checkout; where there
+is none, VCFWD_GENERATOR names it, or a sentence says so.  The receivers are deaf: their sockets
+fill up and the kernel drops what comes, so that the load is the node's work and not theirs.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from typing import Any
 
 from forwarder.client.bot import emit_json
 from forwarder.demo.children import Child
-from forwarder.demo.load_client import BURST, BURST_MAX
+from forwarder.demo.load_client import RATE, RATE_MAX
 from forwarder.demo.namespaces import Bpffs, Host, Lab
 from forwarder.demo.node import Node
-from forwarder.errors import VcfwdError
+from forwarder.errors import HostError, VcfwdError
 from forwarder.rooms.roles import Role
 from forwarder.telemetry.top import threads
 
@@ -39,6 +40,7 @@ PORT = 4433
 READY_S = 30.0
 QUIT_S = 15.0
 MEASURE_S = 0.5
+STEPS = 2  # a batch grows with the rate, so the first guess is too low
 TARGET_SHARE = 0.5  # of the worker's time
 GUARD = """
 [guard]
@@ -50,7 +52,7 @@ flow_burst_bytes = 100000000
 start_rate = 1000000000
 """  # the limits are for one human's streams, not for these
 # A profile of a process that is restarted is of no use, and a busy machine may starve a worker.
-DATAPLANE = "[dataplane]\nvideo_slots = 4096\nwatchdog_ms = 10000"
+DATAPLANE = "[dataplane]\nvideo_slots = 8192\nwatchdog_ms = 10000"
 
 
 async def _stdin_ends() -> None:
@@ -65,6 +67,19 @@ async def _stdin_ends() -> None:
     await ended.wait()
 
 
+def find_generator() -> str:
+    """VCFWD_GENERATOR, else that of the checkout; HostError with what to do when there is none."""
+    named = os.environ.get("VCFWD_GENERATOR")
+    place = Path(named or Path(__file__).resolve().parents[2] / "build/perf/generator")
+    if os.access(place, os.X_OK):
+        return str(place)
+    raise HostError(
+        f"there is no load generator at {place}: run `make` in a checkout of vcfwd, and "
+        "use that one, or name its build/perf/generator in VCFWD_GENERATOR; without --load this "
+        "host's own node is sampled"
+    )
+
+
 async def _child(made: AsyncExitStack, node: Node, host: Host, gate: str, part: str) -> Child:
     """One of the two parts of forwarder/demo/load_client.py on `host`."""
     role = Role.ACTIVE if part == "publish" else Role.PASSIVE
@@ -74,6 +89,7 @@ async def _child(made: AsyncExitStack, node: Node, host: Host, gate: str, part: 
         "cert_hash": node.cert_hash,
         "token": node.token(part, role),
         "receivers": RECEIVERS,
+        "generator": find_generator(),
     }
     command = [sys.executable, "-m", "forwarder.demo.load_client"]
     log = node.base / f"load-{part}.log"
@@ -82,15 +98,33 @@ async def _child(made: AsyncExitStack, node: Node, host: Host, gate: str, part: 
     return child
 
 
-async def _half_a_core(node: Node, publish: Child) -> None:
-    """Raises the rate until the worker runs for half of the time, or the publisher cannot."""
+async def _send(publish: Child, rate: int) -> None:
+    publish.tell(str(rate))
+    await publish.wait_for("sending", READY_S, lambda event: event["rate"] == rate)
+
+
+async def _flows(node: Node) -> None:
+    """Waits until copies leave."""
+    async with asyncio.timeout(READY_S):
+        while not (await node.status())["counters"]["transmitted"]:
+            await asyncio.sleep(MEASURE_S / 10)
+
+
+async def _half_a_core(node: Node, publish: Child) -> int:
+    """Finds the rate at which the worker runs for half of the time, and leaves it so."""
     (pid,) = node.dataplane_pids()
-    before, began = threads(pid), time.monotonic()
-    await asyncio.sleep(MEASURE_S)
-    after, ended = threads(pid), time.monotonic()
-    ran_s = sum(now.ran_ns - before[i].ran_ns for i, now in after.items() if i in before) / 1e9
-    share = max(ran_s / (ended - began), 0.01)
-    publish.tell(str(min(BURST_MAX, max(1, round(BURST * TARGET_SHARE / share)))))
+    rate = RATE
+    await _send(publish, rate)
+    await _flows(node)
+    for _ in range(STEPS):
+        before, began = threads(pid), time.monotonic()
+        await asyncio.sleep(MEASURE_S)
+        after, ended = threads(pid), time.monotonic()
+        ran_s = sum(now.ran_ns - before[i].ran_ns for i, now in after.items() if i in before) / 1e9
+        share = max(ran_s / (ended - began), 0.01)
+        rate = min(RATE_MAX, max(1, round(rate * TARGET_SHARE / share)))
+        await _send(publish, rate)
+    return rate
 
 
 async def _load(lab: Lab, node: Node) -> dict[str, Any]:
@@ -102,15 +136,14 @@ async def _load(lab: Lab, node: Node) -> dict[str, Any]:
         await publish.wait_for("published", READY_S)
         audience = await _child(made, node, lab.sub, lab.fwd_addresses[1], "audience")
         await audience.wait_for("live", READY_S)
-        publish.tell("start")
-        await publish.wait_for("flowing", READY_S)
-        await _half_a_core(node, publish)
+        rate = await _half_a_core(node, publish)
         before = (await node.status())["counters"]
         emit_json({"event": "ready", "run_dir": str(node.run_dir)})
         await _stdin_ends()
         after = (await node.status())["counters"]
         summary: dict[str, Any] = {
             "event": "summary",
+            "rate": rate,
             "packets_in": after["rx"] - before["rx"],
             "packets_out": after["transmitted"] - before["transmitted"],
         }
@@ -134,6 +167,7 @@ def main() -> int:
         return 1
     base = Path(f"/run/vcfwd-load-{os.getpid()}")
     try:
+        find_generator()  # before anything is made for nothing
         with ExitStack() as made:
             base.mkdir(mode=0o700)
             made.callback(shutil.rmtree, base, ignore_errors=True)

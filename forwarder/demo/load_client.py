@@ -1,6 +1,8 @@
 """The two parts of the load that speak with the node: `publish` and `audience`.
 
-`publish`: one participant with TRACKS streams of 1200-byte packets, in bursts of a millisecond.
+`publish`: one participant with TRACKS streams of 1200-byte packets.  It joins and keeps the session
+and the leg; its packets come from the performance rig's generator (perf/c/generator.c), which
+sends through the very socket of the leg: Python could not fill half of a core.
 `audience`: deaf receivers of all of them, and one participant that joins and leaves without end,
 which keeps the supervisor busy.  The order comes as JSON in VCFWD_LOAD; stdin is the lead.
 """
@@ -8,12 +10,13 @@ which keeps the supervisor busy.  The order comes as JSON in VCFWD_LOAD; stdin i
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
 import random
+import signal
 import sys
-import time
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
@@ -22,21 +25,19 @@ from forwarder.client.control import ClientError
 from forwarder.client.join import Client
 from forwarder.client.publish import VIDEO_PT, LocalTrack
 from forwarder.client.quic import SessionLost
-from forwarder.client.rtp import HEADER_SIZE
 from forwarder.client.subscribe import DecodeMode
+from forwarder.errors import HostError
 from forwarder.rtp.codecs import Codec
 from forwarder.rtp.suites import Suite
 
 TRACKS: Final = 8  # a stream faster than its history is shed, so the load is spread
-BURST: Final = 1  # packets of each stream every TICK_S at first: 8,000 packets a second in all
-BURST_MAX: Final = 4  # about what a Python process can seal
-TICK_S: Final = 0.001
+RATE: Final = 8000  # packets a second, all streams together, at first
+RATE_MAX: Final = 48_000  # what the histories of demo/load.py can hold of them
 PACKET_BYTES: Final = 1200  # RTP header and payload, as it is before SRTP
-FLOWING_PACKETS: Final = 500
+TICK_US: Final = 1000  # packets leave in bursts: a wake-up for each would cost more than they do
+END_S: Final = 5.0
 JOIN_GAP_S: Final = 0.1
 VIDEO_CLOCK_HZ: Final = 90_000
-IDR: Final = b"\x65\x88"  # NAL type 5, first_mb_in_slice 0: a picture starts (H.264 7.3.2.8)
-INTER: Final = b"\x41\x9a"
 
 
 def _client(order: dict[str, Any], name: str) -> Client:
@@ -50,61 +51,92 @@ def _client(order: dict[str, Any], name: str) -> Client:
     )
 
 
-def _payload(start: bytes) -> bytes:
-    return start.ljust(PACKET_BYTES - HEADER_SIZE, b"\xa5")
-
-
 class Lead:
-    """Words on stdin: `start`, and numbers, which are the burst from then on; its end ends all."""
+    """Numbers on stdin, each the rate from then on, packets a second; its end ends all."""
 
     def __init__(self) -> None:
-        self.start, self.end = asyncio.Event(), asyncio.Event()
-        self.burst = BURST
+        self.news, self.end = asyncio.Event(), asyncio.Event()
+        self.rate = 0
         asyncio.get_running_loop().add_reader(sys.stdin.fileno(), self._read)
 
     def _read(self) -> None:
         data = os.read(sys.stdin.fileno(), 4096)
         for word in data.decode(errors="replace").split():
             if word.isdecimal():
-                self.burst = min(max(int(word), 1), BURST_MAX)
-            elif word == "start":
-                self.start.set()
+                self.rate = min(max(int(word), 1), RATE_MAX)
+                self.news.set()
         if not data:
+            self.news.set()
             asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
             self.end.set()
 
 
+class Generator:
+    """The rig's generator on a leg's socket; `run` starts it, or starts it anew at another rate."""
+
+    def __init__(self, program: str, client: Client, first_ssrc: int) -> None:
+        assert client.welcome is not None and client.welcome.media is not None
+        media = client.welcome.media
+        key = base64.b64decode(media.send_key)
+        line = f"{key[: media.suite.key_size].hex()} {key[media.suite.key_size :].hex()}\n"
+        # Sealing keys stay in memory: no file has them, and no command line.
+        self._keys = os.memfd_create("vcfwd-load-keys")
+        os.write(self._keys, line.encode() * TRACKS)
+        self._socket = client.media.fileno()
+        self._command = [
+            program, "--fd", str(self._socket), "--flows", str(TRACKS), "--ssrc", str(first_ssrc),
+            "--payload-type", str(VIDEO_PT), "--size", str(PACKET_BYTES), "--h264",
+            "--tick-us", str(TICK_US), "--suite", "gcm", "--keys", f"/proc/self/fd/{self._keys}",
+        ]  # fmt: skip
+        self._index = 256  # a key frame
+        self._child: asyncio.subprocess.Process | None = None
+        self.sent = 0
+
+    async def run(self, rate: int) -> None:
+        """`rate`: packets a second of all streams together."""
+        await self.stop()
+        self._child = await asyncio.create_subprocess_exec(
+            *self._command, "--rate", str(rate), "--index", str(self._index),
+            pass_fds=(self._socket, self._keys), stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+
+    async def stop(self) -> None:
+        """The next one goes on with its numbers.  HostError when it ended by itself."""
+        child, self._child = self._child, None
+        if child is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            child.send_signal(signal.SIGINT)
+        async with asyncio.timeout(END_S):
+            out, _ = await child.communicate()
+        if child.returncode:
+            raise HostError(f"the generator ended with status {child.returncode}")
+        said = json.loads(out)
+        self._index = said["next_index"]
+        self.sent += said["sent"]
+
+
 async def publish(order: dict[str, Any], lead: Lead) -> dict[str, Any]:
-    """Sends from `start` to the end."""
+    """Sends from the first rate to the end."""
     rng = random.Random(1)
     tracks = [
         LocalTrack(f"load{i}", Codec.H264, VIDEO_PT, VIDEO_CLOCK_HZ, rng) for i in range(TRACKS)
     ]
-    sent, told = 0, False
+    for i, track in enumerate(tracks):
+        track.ssrc = tracks[0].ssrc + i  # as the generator numbers them
     async with _client(order, "load-publisher") as client:
         await client.publish(tracks)
         await client.live.wait()
         emit_json({"event": "published"})
-        await lead.start.wait()
-        start = time.monotonic()
-        due = start
+        generator = Generator(order["generator"], client, tracks[0].ssrc)
         while not lead.end.is_set():
-            t = time.monotonic() - start
-            for track in tracks:
-                head = INTER
-                if track.keyframe_wanted.is_set() or sent == 0:
-                    track.keyframe_wanted.clear()
-                    head = IDR
-                payload = _payload(head)
-                for _ in range(lead.burst):  # each a picture of one packet: no gaps within
-                    await track.send(client.media, [payload], t, None)
-            sent += lead.burst * TRACKS
-            if not told and sent >= FLOWING_PACKETS:
-                told = True
-                emit_json({"event": "flowing"})
-            due = max(due + TICK_S, time.monotonic() - TICK_S)  # never catches up by a burst
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
-    return {"sent": sent}
+            await lead.news.wait()
+            lead.news.clear()
+            if not lead.end.is_set():
+                await generator.run(lead.rate)
+                emit_json({"event": "sending", "rate": lead.rate})
+        await generator.stop()
+    return {"sent": generator.sent}
 
 
 async def audience(order: dict[str, Any], lead: Lead) -> dict[str, Any]:

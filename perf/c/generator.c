@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Sends SRTP over UDP at a steady rate or as video frames: many flows, one SSRC each.
 
-     generator --dst-ip A --dst-port P[,P..] (--rate PPS | --frames FPS --per-frame K
+     generator (--dst-ip A --dst-port P[,P..] | --fd N) (--rate PPS | --frames FPS --per-frame K
          [--key-every N --key-packets M]) [--flows F] [--src-port BASE] [--reuse-port]
          [--size BYTES] [--seconds S] [--ssrc N] [--index N] [--payload-type N] [--tick-us T]
-         [--batch N] [--suite gcm|sha1 --keys FILE] [--times FILE]
+         [--batch N] [--suite gcm|sha1 --keys FILE] [--times FILE] [--h264]
 
    --rate: all flows together, in turn; what is due is sent, up to --batch packets of a flow in one
    sendmmsg.  --frames: each flow sends FPS frames a second, the packets of a frame back to back, one
@@ -13,7 +13,9 @@
    with SSRC ssrc + f, and starts at SRTP index `index`.  --size is the RTP packet before sealing:
    header, send time and index (struct probe of rig.h), pattern.  --keys: a line "key salt" in
    hexadecimal for each flow, at least; 16 and 12 bytes (sha1: 14).  --times: the file of rig.h.
-   --tick-us T wakes only every T us: fewer wake-ups, small bursts.
+   --tick-us T wakes only every T us: fewer wake-ups, small bursts.  --fd: all flows send from this
+   connected socket, which somebody else opened and reads.  --h264: each packet begins as a picture
+   of its own (RFC 6184), every 256th of a flow a key frame, in place of send time and index.
 
    It sleeps until each departure and never spins; what is late is sent at once, so that a rate
    beyond its ceiling shows as fewer packets a second.  Ends after --seconds or on SIGINT or SIGTERM
@@ -24,6 +26,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -40,6 +43,8 @@
 #define RTP_CLOCK 90000.0
 #define SLOTS_FEW 65536u /* of a flow's times, with up to 8 flows */
 #define SLOTS_MANY 8192u
+#define FULL_WAIT_MS 10 /* for room in a socket that does not block */
+#define KEY_EACH 256u   /* of --h264 */
 
 struct flow {
     int fd;
@@ -82,8 +87,11 @@ static int open_flow(const struct options *o, uint32_t f)
     struct sockaddr_in from = { .sin_family = AF_INET };
     struct sockaddr_in to = { .sin_family = AF_INET, .sin_addr.s_addr = o->dst_ip,
                               .sin_port = htons(o->dst_ports[o->dst_port_cnt == 1 ? 0 : f]) };
-    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), one = 1;
+    int fd, one = 1;
 
+    if (o->fd)
+        return o->fd;
+    fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (o->src_port_base)
         from.sin_port = htons((uint16_t)(o->src_port_base + f));
     if (fd >= 0 && o->reuse_port)
@@ -167,6 +175,8 @@ static void transmit(struct generator *g, uint8_t (*from)[2048], const uint32_t 
         /* ECONNREFUSED is about an earlier packet, by ICMP; this one was not tried */
         if (n > 0)
             at += (uint32_t)n;
+        else if (errno == EAGAIN)
+            poll(&(struct pollfd){ .fd = fd, .events = POLLOUT }, 1, FULL_WAIT_MS);
         else if (errno != ECONNREFUSED && errno != EINTR)
             break;
     }
@@ -214,7 +224,10 @@ static void add_packet(struct generator *g, uint32_t f, struct frame *frame, int
     vc_store_be16(p + 2, (uint16_t)flow->index);
     vc_store_be32(p + 4, frame->rtp_time);
     vc_store_be32(p + 8, g->o.ssrc + f);
-    memcpy(p + RTP_HEADER, &probe, sizeof probe);
+    if (g->o.h264) /* NAL type 5 or 1, first_mb_in_slice 0: a picture starts */
+        vc_store_be16(p + RTP_HEADER, flow->index % KEY_EACH ? 0x419a : 0x6588);
+    else
+        memcpy(p + RTP_HEADER, &probe, sizeof probe);
     g->items[g->pending] = (struct vc_crypto_item){ .key = &flow->key, .src = p, .dst = g->sealed[g->pending],
                                                     .src_sz = g->o.size, .hdr_sz = RTP_HEADER, .index = flow->index };
     if (!frame->ns)
@@ -314,6 +327,7 @@ int main(int argc, char **argv)
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     prctl(PR_SET_TIMERSLACK, 1);
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
     g.flows = aligned_alloc(64, g.o.flows * sizeof *g.flows);
     if (!g.flows)
         generator_fail("memory", "not enough");

@@ -18,7 +18,7 @@ struct options {
     uint64_t index;
     double rate, fps, seconds;
     const char *keys, *times;
-    int reuse_port;
+    int reuse_port, h264, fd; /* fd: above 0, of all flows */
 };
 
 /* Ends the process with a sentence when an option is wrong. */

@@ -60,13 +60,13 @@ static uint32_t suite(const char *name)
 
 static void check(const struct options *o, int stray)
 {
-    if (!o->dst_ip || !o->dst_port_cnt || stray)
-        generator_fail("options", "--dst-ip and --dst-port are needed, and no other arguments");
+    if (stray || (o->fd ? o->dst_port_cnt || o->dst_ip : !o->dst_ip || !o->dst_port_cnt))
+        generator_fail("options", "either --dst-ip and --dst-port, or --fd; no other arguments");
     if (!(o->rate > 0) == !(o->fps > 0 && o->per_frame))
         generator_fail("options", "either --rate, or --frames and --per-frame");
     if (!o->key_every != !o->key_packets)
         generator_fail("options", "--key-every and --key-packets go together");
-    if (o->dst_port_cnt != 1 && o->dst_port_cnt != o->flows)
+    if (!o->fd && o->dst_port_cnt != 1 && o->dst_port_cnt != o->flows)
         generator_fail("--dst-port", "one port, or one for each flow");
     if (o->src_port_base && o->src_port_base + o->flows > 65536)
         generator_fail("--src-port", "beyond 65535");
@@ -83,7 +83,8 @@ void generator_options(struct options *o, int argc, char **argv)
         { "size", 1, 0, 'z' },        { "seconds", 1, 0, 't' },    { "ssrc", 1, 0, 'S' },
         { "index", 1, 0, 'i' },       { "payload-type", 1, 0, 'y' }, { "tick-us", 1, 0, 'u' },
         { "batch", 1, 0, 'b' },       { "suite", 1, 0, 'c' },      { "keys", 1, 0, 'C' },
-        { "times", 1, 0, 'T' },       { "reuse-port", 0, 0, 'R' }, { 0, 0, 0, 0 },
+        { "times", 1, 0, 'T' },       { "reuse-port", 0, 0, 'R' },
+        { "fd", 1, 0, 'D' },          { "h264", 0, 0, 'H' },       { 0, 0, 0, 0 },
     };
     int c;
 
@@ -112,6 +113,8 @@ void generator_options(struct options *o, int argc, char **argv)
         case 'C': o->keys = optarg; break;
         case 'T': o->times = optarg; break;
         case 'R': o->reuse_port = 1; break;
+        case 'D': o->fd = (int)number("--fd", optarg, 1, 65535); break;
+        case 'H': o->h264 = 1; break;
         default: generator_fail("options", "see the head of perf/c/generator.c");
         }
     }

@@ -76,6 +76,8 @@ def test_the_result_has_the_fields_that_are_promised(
             assert json.loads(Path(name).read_text())["profiles"]
     assert result["load"]["packets_out"] > 5 * result["load"]["packets_in"] > 0
     assert result["load"]["joins"] > 0
+    # The rig's generator sent, through the leg's own socket, and all of it was authentic.
+    assert result["load"]["sent"] >= result["load"]["packets_in"]
 
 
 def test_the_data_plane_shows_its_cipher_and_its_send(work: tuple[Path, dict[str, Any]]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from forwarder.demo.load import find_generator
 from forwarder.errors import HostError
 from forwarder.telemetry.flame import bcc_backend, bcc_helper, headers, perf_backend
 from forwarder.telemetry.flame.elf import STUB, Elf
@@ -334,3 +335,12 @@ def test_a_process_that_is_gone_gives_no_python_but_a_note() -> None:
     spy = Spy(2**22 + 1, 1, 100)
     assert spy.finish().threads == []
     assert spy.note.startswith("no Python frames")
+
+
+def test_a_load_without_its_generator_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed package has no perf/."""
+    monkeypatch.setenv("VCFWD_GENERATOR", "/nowhere/generator")
+    with pytest.raises(HostError, match=r"no load generator at /nowhere/generator: run `make`"):
+        find_generator()
+    monkeypatch.setenv("VCFWD_GENERATOR", sys.executable)
+    assert find_generator() == sys.executable
