@@ -14,11 +14,17 @@ from forwarder.config import ROOM_ACTIVE_MAX, ROOM_PASSIVE_MAX, Config
 from forwarder.errors import ErrorCode, Refused
 from forwarder.rooms.roles import Role
 from forwarder.rooms.room import Participant, Room, TrackSpec
-from forwarder.rtp.codecs import Codec
+from forwarder.rtp.codecs import Codec, Kind
 from forwarder.rtp.suites import Suite
 
 TRACKS_MAX = 16
 """Tracks that one participant may publish."""
+LAYERS_MAX = 3
+"""Layers of one track."""
+PAIRS_MAX = 25
+"""Pairs of slots, for sound and picture of a publisher, of one viewer."""
+SOUNDS_MAX = 3
+"""Slots for sound alone of one viewer."""
 SUBSCRIPTIONS_MAX = 1024
 """Tracks that one participant may receive."""
 
@@ -98,6 +104,14 @@ def check_room_limits(max_active: int, max_passive: int) -> None:
             raise Refused(ErrorCode.BAD_MESSAGE, f"{name} is {value}; it must be {low} to {high}")
 
 
+def check_codecs(codecs: Sequence[Codec]) -> None:
+    names = ", ".join(codec.value for codec in Codec if codec.kind is Kind.VIDEO)
+    if not codecs or len(set(codecs)) != len(codecs) or Codec.OPUS in codecs:
+        raise Refused(
+            ErrorCode.BAD_MESSAGE, f"codecs must be one or more of {names}, each once, best first"
+        )
+
+
 def check_new_room(count: int, limits: Limits) -> None:
     if count >= limits.max_rooms:
         raise Refused(
@@ -151,8 +165,38 @@ def _check_spec(spec: TrackSpec) -> None:
             f"track {spec.label!r}: payload type {spec.pt} cannot share a port with RTCP: "
             "use 0 to 63 or 96 to 127",
         )
-    if spec.ssrc is not None and not 0 < spec.ssrc < 1 << 32:
-        raise Refused(ErrorCode.BAD_MESSAGE, f"track {spec.label!r}: bad SSRC {spec.ssrc}")
+    if spec.rtx_pt is not None and (
+        not 0 < spec.rtx_pt < 128 or spec.rtx_pt in RTCP_PT or spec.rtx_pt == spec.pt
+    ):
+        raise Refused(
+            ErrorCode.BAD_MESSAGE,
+            f"track {spec.label!r}: payload type {spec.rtx_pt} cannot be that of its resends",
+        )
+    _check_layers(spec)
+
+
+def _check_layers(spec: TrackSpec) -> None:
+    layers = spec.encodings
+    if len(layers) > LAYERS_MAX:
+        raise Refused(
+            ErrorCode.LIMIT,
+            f"track {spec.label!r}: a track may have {LAYERS_MAX} layers, not {len(layers)}",
+        )
+    if len(layers) > 1 and spec.kind is not Kind.VIDEO:
+        raise Refused(ErrorCode.BAD_MESSAGE, f"track {spec.label!r}: only video has layers")
+    for ssrc in spec.ssrcs:
+        if not 0 < ssrc < 1 << 32:
+            raise Refused(ErrorCode.BAD_MESSAGE, f"track {spec.label!r}: bad SSRC {ssrc}")
+    if spec.rtx_pt is None and any(layer.rtx_ssrc is not None for layer in layers):
+        raise Refused(
+            ErrorCode.BAD_MESSAGE, f"track {spec.label!r}: resends need a payload type (rtx_pt)"
+        )
+    unnamed = [layer for layer in layers if layer.ssrc is None and not layer.rid]
+    if len(layers) > 1 and (unnamed or len({layer.rid for layer in layers}) != len(layers)):
+        raise Refused(
+            ErrorCode.BAD_MESSAGE,
+            f"track {spec.label!r}: its layers cannot be told apart: give each a rid of its own",
+        )
 
 
 def check_publish(room: Room, publisher: Participant, specs: Sequence[TrackSpec]) -> None:
@@ -169,6 +213,8 @@ def check_publish(room: Room, publisher: Participant, specs: Sequence[TrackSpec]
         )
     labels = {track.spec.label for track in publisher.tracks.values()}
     own: set[int] = {s.out_ssrc for s in publisher.subscriptions.values()} | {publisher.rtcp_ssrc}
+    for slot in publisher.slots:
+        own |= {slot.out_ssrc, slot.rtx_ssrc or slot.out_ssrc}
     ssrcs: Collection[int] = room.ssrcs
     for spec in specs:
         _check_spec(spec)
@@ -176,12 +222,12 @@ def check_publish(room: Room, publisher: Participant, specs: Sequence[TrackSpec]
             raise Refused(
                 ErrorCode.BAD_MESSAGE, f"track {spec.label!r}: you have a track of this label"
             )
-        if spec.ssrc is not None and (spec.ssrc in ssrcs or spec.ssrc in own):
-            raise Refused(
-                ErrorCode.SSRC_IN_USE,
-                f"track {spec.label!r}: SSRC {spec.ssrc} is in use in this room: "
-                "choose another at random",
-            )
+        for ssrc in spec.ssrcs:
+            if ssrc in ssrcs or ssrc in own:
+                raise Refused(
+                    ErrorCode.SSRC_IN_USE,
+                    f"track {spec.label!r}: SSRC {ssrc} is in use in this room: "
+                    "choose another at random",
+                )
+            own.add(ssrc)
         labels.add(spec.label)
-        if spec.ssrc is not None:
-            own.add(spec.ssrc)

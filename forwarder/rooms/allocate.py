@@ -74,6 +74,10 @@ class IdPool:
         """Given back, and not yet released by the data plane."""
         return frozenset(self._draining)
 
+    def holds(self, index: int) -> bool:
+        """Whether an object has it, or the data plane has not released it yet."""
+        return index in self._used or index in self._draining
+
     def take(self) -> int:
         """A free index; the caller has looked at `available`."""
         if self._free:

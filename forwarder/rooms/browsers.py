@@ -98,14 +98,17 @@ class BrowserRooms:
 
     def _add_slot(self, viewer: Participant, spec: SlotSpec) -> None:
         state = self.state
+        taken = state.rooms[viewer.room_id].ssrcs
         state.add_slot(
             Slot(
                 spec=spec,
                 owner=viewer,
                 route=state.new_route(),
-                out_ssrc=state.ssrcs.take(state.rooms[viewer.room_id].ssrcs),
+                out_ssrc=state.ssrcs.take(taken),
                 seq_start=state.secrets.randbits(SEQ_START_BITS),
                 ts_offset=state.secrets.randbits(32),
+                rtx_ssrc=state.ssrcs.take(taken) if spec.repairs else None,
+                rtx_seq_start=state.secrets.randbits(SEQ_START_BITS) if spec.repairs else 0,
             )
         )
 

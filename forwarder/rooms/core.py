@@ -23,6 +23,7 @@ from forwarder.ids import LegId, ParticipantId, RoomId, RouteId, SourceId, Track
 from forwarder.rooms import admission, events, subscriptions, tracks
 from forwarder.rooms.admission import Limits
 from forwarder.rooms.allocate import ROOM_ID_BYTES, Secrets, urlsafe
+from forwarder.rooms.audience import Audience
 from forwarder.rooms.browsers import BrowserRooms
 from forwarder.rooms.events import Event
 from forwarder.rooms.joining import new_participant
@@ -44,6 +45,7 @@ from forwarder.rooms.room import (
     view_room,
 )
 from forwarder.rooms.state import Dirty, IdKind, State
+from forwarder.rtp.codecs import VIDEO_ORDER, Codec
 from forwarder.rtp.suites import Suite
 from forwarder.table import LEG_TUPLES_MAX, Tuple5
 
@@ -62,7 +64,7 @@ class Statistics:
     subscriptions: int
 
 
-class Rooms(BrowserRooms):
+class Rooms(BrowserRooms, Audience):
     """All rooms of a node.  The objects it returns are its own: look, do not change."""
 
     def __init__(self, limits: Limits | None = None, secrets: Secrets = system_secrets) -> None:
@@ -76,10 +78,12 @@ class Rooms(BrowserRooms):
         *,
         max_active: int | None = None,
         max_passive: int | None = None,
+        codecs: Sequence[Codec] | None = None,
         now: float,
         created_at: float = 0.0,
     ) -> RoomView:
-        """A new empty room; without an id one is made up.  `created_at`: wall clock, for show."""
+        """A new empty room; without an id one is made up.  `codecs`: of video, best first.
+        `created_at`: wall clock, for show."""
         state, limits = self.state, self.state.limits
         if room_id is not None:
             admission.check_room_id(room_id)
@@ -91,8 +95,10 @@ class Rooms(BrowserRooms):
             created_at=created_at,
             max_active=limits.max_active if max_active is None else max_active,
             max_passive=limits.max_passive if max_passive is None else max_passive,
+            codecs=VIDEO_ORDER if codecs is None else tuple(codecs),
         )
         admission.check_room_limits(room.max_active, room.max_passive)
+        admission.check_codecs(room.codecs)
         state.add_room(room)
         self._expect_somebody(room, now)
         return view_room(room)
@@ -269,60 +275,6 @@ class Rooms(BrowserRooms):
         elif not live and who.leg_state is LegState.LIVE:
             who.leg_state = changed(who.leg_state, LegState.LOST)
             self.state.events.append(events.LegLost(who.room_id, who.id, who.leg))
-
-    # ---- who sees whom ----------------------------------------------------------------------
-
-    def others(self, participant_id: str) -> list[Participant]:
-        """Whom the participant sees: everybody else in the room who is shown."""
-        me = self.state.participant(participant_id)
-        room = self.state.rooms[me.room_id]
-        return [p for p in room.participants.values() if p is not me and p.shown]
-
-    def tracks_of_others(self, participant_id: str) -> list[Track]:
-        """What the participant could subscribe to."""
-        me = self.state.participant(participant_id)
-        room = self.state.rooms[me.room_id]
-        return [t for t in room.tracks.values() if t.publisher is not me]
-
-    def data_targets(self, participant_id: str, to: Sequence[str] | None) -> list[ParticipantId]:
-        """Who gets a data message: everybody else in the room, or the named ones."""
-        me = self.state.participant(participant_id)
-        room = self.state.rooms[me.room_id]
-        if to is None:
-            return [pid for pid in room.participants if pid != me.id]
-        targets: dict[ParticipantId, None] = {}
-        for name in to:
-            other = room.participants.get(ParticipantId(name))
-            if other is None or not other.shown:
-                raise Refused(
-                    ErrorCode.NO_SUCH_PARTICIPANT, f"there is nobody {name[:80]!r} in this room"
-                )
-            targets[other.id] = None
-        return list(targets)
-
-    def recipients(self, event: Event) -> Iterator[ParticipantId]:
-        """Who should hear of an event; those who are away are included."""
-        match event:
-            case (
-                events.Subscribed(participant_id=to)
-                | events.SubscriptionRefused(participant_id=to)
-                | events.LegLive(participant_id=to)
-                | events.LegLost(participant_id=to)
-            ):
-                yield to
-            case events.RoomClosed(participant_ids=here):
-                yield from here
-            case events.Unsubscribed(participant_ids=receivers):
-                yield from receivers
-            case events.ParticipantJoined() | events.ParticipantLeft():
-                if event.participant.role is not Role.BACKSTAGE:
-                    yield from self._all_but(event.room_id, event.participant.id)
-            case events.TrackPublished() | events.TrackUnpublished() | events.TrackMuted():
-                yield from self._all_but(event.room_id, event.track.participant_id)
-
-    def _all_but(self, room_id: RoomId, origin: ParticipantId) -> Iterator[ParticipantId]:
-        room = self.state.rooms.get(room_id)
-        return (p for p in (room.participants if room else ()) if p != origin)
 
     # ---- look-ups --------------------------------------------------------------------------------
 

@@ -2,7 +2,9 @@
 
 Rule 1: adds before the routes that use them, legs first; removes after the routes that stop,
         legs last.  So no command, at any prefix of the list, names a leg or source that is not
-        there, and none removes what is still used.
+        there, and none removes what is still used.  A route that changes its source goes on with
+        the old one until the new one has a key frame; where the old one must go now, the route
+        is removed and comes back, with the numbers that follow.
 Rule 2: pure.  No clock, no I/O.  Replaying a data plane is diff(EMPTY, want).
 Rule 3: the identity of a living object never changes (another key, SSRC, ...): its id is used
         again only after its remove was answered.  A want that breaks this is a broken invariant
@@ -20,6 +22,7 @@ from typing import Any, TypeAlias
 
 from forwarder.commands import (
     Command,
+    LegRate,
     LegRemove,
     LegSet,
     RouteRemove,
@@ -31,6 +34,9 @@ from forwarder.rooms.core import Rooms
 from forwarder.rooms.plan import plan_dirty
 from forwarder.rooms.state import Dirty, IdKind
 from forwarder.table import Leg, Route, Source, Table, Tuple5
+
+PAST_MAX = 8
+"""Sources that are remembered of a route that changes faster than key frames come."""
 
 
 class IdentityChanged(ValueError):
@@ -45,34 +51,55 @@ class Told:
     legs: dict[int, Leg] = field(default_factory=dict)
     sources: dict[int, Source] = field(default_factory=dict)
     routes: dict[int, Route] = field(default_factory=dict)
+    past: dict[int, tuple[int, ...]] = field(default_factory=dict, compare=False)
+    """By route: sources that it may still read, because a switch waits for a key frame."""
+    held: set[int] = field(default_factory=set, compare=False)
+    """Sources whose remove was refused, for a route that still read them."""
 
     @classmethod
     def of(cls, told: Table) -> Told:
         return cls(dict(told.legs), dict(told.sources), dict(told.routes))
 
     def apply(self, command: Command) -> None:
-        """Commands that are not about the table (rate, header, filter, key frame) are ignored."""
+        """Commands that are not about the table (header, filter, key frame) are ignored."""
         match command:
             case LegSet(leg):
                 self.legs[leg.id] = leg
             case SourceSet(source):
                 self.sources[source.id] = source
             case RouteSet(route):
+                old = self.routes.get(route.id)
+                if old is not None and old.gated and old.source != route.source:
+                    others = [s for s in self.past.get(route.id, ()) if s != old.source]
+                    self.past[route.id] = (*others, old.source)[-PAST_MAX:]
                 self.routes[route.id] = route
+            case LegRate(index, rate_bps) if index in self.legs:
+                self.legs[index] = replace(self.legs[index], rate_bps=rate_bps)
             case LegRemove(index):
                 self.legs.pop(index, None)
             case SourceRemove(index):
                 self.sources.pop(index, None)
+                self.held.discard(index)
             case RouteRemove(index):
                 self.routes.pop(index, None)
+                self.past.pop(index, None)
 
-    def part(self, dirty: Dirty) -> Table:
+    def part(self, dirty: Dirty) -> Told:
         """What was told under these ids."""
-        return Table(
+        return Told(
             {i: self.legs[i] for i in dirty.legs if i in self.legs},
             {i: self.sources[i] for i in dirty.sources if i in self.sources},
             {i: self.routes[i] for i in dirty.routes if i in self.routes},
+            {i: self.past[i] for i in dirty.routes if i in self.past},
+            self.held & dirty.sources,
         )
+
+    def holders(self, sources: Collection[int]) -> frozenset[int]:
+        """The routes that may be why these sources could not be removed."""
+        held = self.held.intersection(sources)
+        if not held:
+            return frozenset()
+        return frozenset(i for i, past in self.past.items() if not held.isdisjoint(past))
 
 
 @dataclass(frozen=True)
@@ -92,13 +119,24 @@ def diff(have: Have, want: Table) -> list[Command]:
     """Empty if and only if there is nothing to do."""
     if isinstance(have, Observed):
         _check_keys(have, want)
-    legs = [leg for i, leg in want.legs.items() if _differs(have.legs.get(i), leg)]
+    legs = []
     commands: list[Command] = []
+    for i, leg in want.legs.items():
+        old = have.legs.get(i)
+        if not _differs(old, leg):
+            continue
+        if isinstance(old, Leg) and replace(old, rate_bps=leg.rate_bps) == leg:
+            commands.append(LegRate(i, leg.rate_bps))
+        else:
+            legs.append(leg)
     if not isinstance(have, Observed):
         commands += _shed(have, legs)
     commands += [LegSet(leg) for leg in legs]
     commands += [SourceSet(s) for i, s in want.sources.items() if _differs(have.sources.get(i), s)]
-    commands += [RouteSet(r) for i, r in want.routes.items() if _differs(have.routes.get(i), r)]
+    routes = {i: r for i, r in want.routes.items() if _differs(have.routes.get(i), r)}
+    back = _back(have, want, routes)
+    commands += [RouteRemove(r.id) for r in back]
+    commands += [RouteSet(r) for r in {**routes, **{r.id: r for r in back}}.values()]
     commands += [RouteRemove(i) for i in have.routes if i not in want.routes]
     commands += [SourceRemove(i) for i in have.sources if i not in want.sources]
     commands += [LegRemove(i) for i in have.legs if i not in want.legs]
@@ -110,6 +148,7 @@ def diff_dirty(told: Told, rooms: Rooms, dirty: Dirty) -> list[Command]:
 
     The result is not applied to `told` yet: that is for whoever sends the commands.
     """
+    dirty |= Dirty(routes=told.holders(dirty.sources))
     return diff(told.part(dirty), plan_dirty(rooms, dirty))
 
 
@@ -117,7 +156,14 @@ def release_gone(told: Told, rooms: Rooms, dirty: Dirty) -> None:
     """After the commands for `dirty` were answered: what is in no table any more has a free id.
 
     Covers removes that were answered, and objects that were never accepted in the first place.
+    What should be gone and is not, is tried again: a route that waits for a key frame holds its
+    old source until then; at the second attempt it lets go of it.
     """
+    for index in told.sources.keys() & dirty.sources - rooms.state.by_source.keys():
+        told.held.add(index)
+        rooms.state.remind(IdKind.SOURCE, index)
+    for index in told.legs.keys() & dirty.legs - rooms.state.by_leg.keys():
+        rooms.state.remind(IdKind.LEG, index)
     for kind, indices, table in (
         (IdKind.LEG, dirty.legs, told.legs),
         (IdKind.SOURCE, dirty.sources, told.sources),
@@ -126,6 +172,26 @@ def release_gone(told: Told, rooms: Rooms, dirty: Dirty) -> None:
         for index in indices:
             if index not in table:
                 rooms.released(kind, index)
+
+
+def _back(have: Have, want: Table, changed: Mapping[int, Route]) -> list[Route]:
+    """Routes that must be removed and come back, because a source that they read goes now."""
+    gone = have.sources.keys() - want.sources.keys()
+    if not gone:
+        return []
+    if isinstance(have, Observed):  # a dump does not tell who reads what
+        return [r for i, r in changed.items() if r.gated and i in have.routes]
+    back = {}
+    for i, route in changed.items():
+        old = have.routes.get(i)
+        if old is not None and old.gated and old.source != route.source and old.source in gone:
+            back[i] = route
+    if isinstance(have, Told):
+        held = gone & have.held
+        for i, past in have.past.items():
+            if i in want.routes and not held.isdisjoint(past):
+                back[i] = want.routes[i]
+    return list(back.values())
 
 
 def _identity(value: Leg | Source | Route) -> tuple[Any, ...]:

@@ -7,11 +7,11 @@ the ICE check; a leg without a nominated address is sent nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from forwarder import table
 from forwarder.rooms.core import Rooms
-from forwarder.rooms.room import Participant, Room, Subscription, Track
+from forwarder.rooms.room import Layer, Participant, Peer, Room, Subscription, Track
 from forwarder.rooms.state import Dirty
 from forwarder.rtp.codecs import Codec, Kind
 from forwarder.table import Leg, Queue, Route, Source, Table
@@ -23,12 +23,14 @@ CODECS = {
     Codec.VP9: table.Codec.VP9,
     Codec.AV1: table.Codec.AV1,
 }
+_NATIVE = Peer("", "")
+"""A native client agreed on nothing by an offer."""
 QUEUES = {Kind.AUDIO: Queue.AUDIO, Kind.VIDEO: Queue.VIDEO}
 
 
 def plan_leg(participant: Participant, rate_bps: int) -> Leg:
     p = participant
-    extensions = p.peer.extensions if p.peer is not None else table.NO_EXTENSIONS
+    said = p.peer if p.peer is not None else _NATIVE
     return Leg(
         id=p.leg,
         worker=p.worker,
@@ -41,37 +43,44 @@ def plan_leg(participant: Participant, rate_bps: int) -> Leg:
         local=p.local,
         tuples=p.tuples,
         nominated=p.nominated,
-        rate_bps=rate_bps,
+        rate_bps=p.rate_bps or rate_bps,
         rtcp_ssrc=p.rtcp_ssrc,
-        rx_ext=extensions,
-        tx_ext=extensions,
+        rx_ext=said.rx_ext,
+        tx_ext=said.tx_ext,
         cname=p.cname,
-        nack=p.peer is not None and p.peer.nack,
+        nack=said.nack,
+        nack_audio=said.nack_audio,
+        feedback=said.feedback and said.rx_ext[table.Ext.TRANSPORT_CC] != 0,
     )
 
 
-def plan_source(track: Track) -> Source:
-    spec = track.spec
+def plan_source(track: Track, layer: Layer) -> Source:
+    spec, one = track.spec, layer.spec
+    mid, rid = (spec.mid, one.rid) if one.ssrc is None else ("", "")
     return Source(
-        id=track.source,
+        id=layer.source,
         leg=track.publisher.leg,
-        ssrc=spec.ssrc,
-        mid=spec.mid if spec.ssrc is None else "",
-        by_pt=spec.ssrc is None and not spec.mid,
+        ssrc=one.ssrc,
+        mid=mid,
+        rid=rid,
+        by_pt=one.ssrc is None and not mid and not rid,
         clock_hz=spec.clock_hz,
         pt=spec.pt,
         queue=QUEUES[spec.kind],
         codec=CODECS[spec.codec],
+        rtx_ssrc=one.rtx_ssrc,
+        rtx_pt=spec.rtx_pt,
     )
 
 
 def plan_route(subscription: Subscription) -> Route:
     track, slot = subscription.track, subscription.slot
-    pt = slot.pt(track.spec.codec) if slot is not None else track.spec.pt
+    codec = track.spec.codec
+    pt = slot.pt(codec) if slot is not None else track.spec.pt
     return Route(
         id=subscription.route,
         leg=subscription.subscriber.leg,
-        source=track.source,
+        source=subscription.source,
         source_worker=track.publisher.worker,
         out_ssrc=subscription.out_ssrc,
         ts_offset=subscription.ts_offset,
@@ -79,20 +88,31 @@ def plan_route(subscription: Subscription) -> Route:
         pt=track.spec.pt if pt is None else pt,
         mid=slot.spec.mid if slot is not None else "",
         gated=track.kind is Kind.VIDEO,
-        paused=track.muted,
+        paused=track.muted or subscription.paused,
+        rtx_ssrc=slot.rtx_ssrc if slot is not None else None,
+        rtx_pt=slot.rtx_pt(codec) if slot is not None else None,
+        rtx_seq_start=slot.rtx_seq_start if slot is not None else 0,
     )
+
+
+def _layers(tracks: Iterable[Track]) -> Iterator[tuple[Track, Layer]]:
+    return ((track, layer) for track in tracks for layer in track.layers)
 
 
 def _plan(
     participants: Iterable[Participant],
-    tracks: Iterable[Track],
+    layers: Iterable[tuple[Track, Layer]],
     subscriptions: Iterable[Subscription],
     rate_bps: int,
 ) -> Table:
     """A leg that has no keys yet is not there, nor is what would need it."""
     return Table(
         legs={p.leg: plan_leg(p, rate_bps) for p in participants if p.keyed},
-        sources={t.source: plan_source(t) for t in tracks if t.publisher.keyed},
+        sources={
+            layer.source: plan_source(track, layer)
+            for track, layer in layers
+            if track.publisher.keyed
+        },
         routes={
             s.route: plan_route(s)
             for s in subscriptions
@@ -106,7 +126,7 @@ def plan(rooms: Rooms) -> Table:
     state = rooms.state
     return _plan(
         state.participants.values(),
-        state.tracks.values(),
+        _layers(state.tracks.values()),
         state.by_route.values(),
         state.limits.start_rate,
     )
@@ -117,7 +137,7 @@ def plan_room(rooms: Rooms, room: Room) -> Table:
     tracks = room.tracks.values()
     return _plan(
         room.participants.values(),
-        tracks,
+        _layers(tracks),
         (s for t in tracks for s in t.subscriptions.values()),
         rooms.state.limits.start_rate,
     )
@@ -128,7 +148,11 @@ def plan_dirty(rooms: Rooms, dirty: Dirty) -> Table:
     state = rooms.state
     return _plan(
         (state.by_leg[i] for i in dirty.legs if i in state.by_leg),
-        (state.by_source[i] for i in dirty.sources if i in state.by_source),
+        (
+            (track, track.layer_of(i))
+            for i in dirty.sources
+            if (track := state.by_source.get(i)) is not None
+        ),
         (state.by_route[i] for i in dirty.routes if i in state.by_route),
         state.limits.start_rate,
     )

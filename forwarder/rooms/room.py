@@ -12,9 +12,12 @@ from typing import TypeVar
 
 from forwarder.ids import LegId, ParticipantId, RoomId, RouteId, SourceId, Ssrc, TrackId
 from forwarder.rooms.roles import Role
-from forwarder.rtp.codecs import Codec, Kind
+from forwarder.rooms.specs import SOUND_ONLY, LayerSpec, Peer, SlotSpec, TrackSpec
+from forwarder.rtp.codecs import VIDEO_ORDER, Codec, Kind
 from forwarder.rtp.suites import Suite
 from forwarder.table import Tuple5
+
+__all__ = ["SOUND_ONLY", "LayerSpec", "Peer", "SlotSpec", "TrackSpec"]  # found here too
 
 
 class RoomState(Enum):
@@ -57,61 +60,42 @@ def changed(have: AnyState, to: AnyState) -> AnyState:
     return to
 
 
-@dataclass(frozen=True, slots=True)
-class TrackSpec:
-    """A track as its publisher offers it; `label` is the publisher's own name for it.
-
-    `ssrc` None: not signalled; the worker binds the stream that carries `mid`, or where that is
-    empty the one of payload type `pt`.
-    """
-
-    label: str
-    kind: Kind
-    codec: Codec
-    pt: int
-    clock_hz: int
-    ssrc: int | None
-    mid: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """What the offer of a participant that joined by SDP said, as far as it matters later."""
-
-    way: str  # "publish" or "view"
-    ufrag: str  # the client's; another one means that it restarts ICE
-    extensions: tuple[int, ...]  # a leg's map (table.Ext)
-    mids: tuple[tuple[str, str], ...] = ()  # (kind, mid) of each m-line that is live
-    follow: str = ""  # the participant that a viewer asked for
-    nack: bool = False  # it repairs video that is asked for again (RFC 4585)
-
-
 class SlotState(Enum):
     WAITING = "waiting"  # there is no such track now
     PLAYING = "playing"
     CODEC_UNSUPPORTED = "codec_unsupported"  # there is one, and the viewer cannot decode it
 
 
-@dataclass(frozen=True, slots=True)
-class SlotSpec:
-    """A place for one track, as a viewer offers it; `pts`: its payload type for each codec."""
+@dataclass(slots=True, eq=False)
+class Layer:
+    """One encoding of a track: one source of its publisher's leg."""
 
-    kind: Kind
-    mid: str
-    pts: tuple[tuple[Codec, int], ...]
+    index: int
+    source: SourceId
+    spec: LayerSpec
+    bitrate: int | None = None
+    """Bits a second as measured last; 0: it is not sent now; None: not measured yet."""
 
 
 @dataclass(slots=True, eq=False)
 class Track:
-    """A published track: one source of its publisher's leg."""
+    """A published track; `layers` low to high, at least one."""
 
     id: TrackId
     room_id: RoomId
     publisher: Participant = field(repr=False)
     spec: TrackSpec
-    source: SourceId
+    layers: list[Layer]
     muted: bool = False
     subscriptions: dict[ParticipantId, Subscription] = field(default_factory=dict, repr=False)
+
+    @property
+    def source(self) -> SourceId:
+        """Of the highest layer."""
+        return self.layers[-1].source
+
+    def layer_of(self, source: int) -> Layer:
+        return next(layer for layer in self.layers if layer.source == source)
 
     @property
     def participant_id(self) -> ParticipantId:
@@ -124,7 +108,7 @@ class Track:
 
 @dataclass(slots=True, eq=False)
 class Subscription:
-    """What a participant receives of a track: one route of its leg."""
+    """What a participant receives of a track: one route of its leg, which reads one layer."""
 
     track: Track
     subscriber: Participant = field(repr=False)
@@ -132,13 +116,20 @@ class Subscription:
     out_ssrc: Ssrc
     seq_start: int
     ts_offset: int
+    layer: int
     slot: Slot | None = None
+    paused: bool = False
+    """Its receiver has no room even for the lowest layer."""
+
+    @property
+    def source(self) -> SourceId:
+        return self.track.layers[self.layer].source
 
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """A place of a viewer for one track.  Its route, SSRC and numbers are its own until the viewer
-    leaves, so that no change of the track needs an offer."""
+    """A place of a viewer for one track.  Its route, SSRCs and numbers are its own until the viewer
+    leaves, so that no change of the track needs an offer.  `rtx_ssrc` None: no RTX stream."""
 
     spec: SlotSpec
     owner: Participant = field(repr=False)
@@ -146,12 +137,26 @@ class Slot:
     out_ssrc: Ssrc
     seq_start: int
     ts_offset: int
+    rtx_ssrc: Ssrc | None = None
+    rtx_seq_start: int = 0
     state: SlotState = SlotState.WAITING
     subscription: Subscription | None = field(default=None, repr=False)
+    limit: int | None = None
+    """The highest layer that the viewer wants here; None: the best."""
+    changed_at: float = float("-inf")
+    """When its track changed last, seconds."""
 
     def pt(self, codec: Codec) -> int | None:
         """The viewer's payload type for a codec; None: it cannot decode it."""
         return dict(self.spec.pts).get(codec)
+
+    def rtx_pt(self, codec: Codec) -> int | None:
+        """Where its resends go; None: it has no RTX stream."""
+        return dict(self.spec.rtx_pts).get(codec) if self.rtx_ssrc is not None else None
+
+
+Seat = tuple[ParticipantId, int]
+"""A publisher, and which of its pairs of tracks: 0 is its first sound with its first picture."""
 
 
 @dataclass(slots=True, eq=False)
@@ -190,6 +195,14 @@ class Participant:
     keyed: bool = True
     """False until DTLS gave the keys: the data plane does not know this leg yet."""
     slots: list[Slot] = field(default_factory=list, repr=False)
+    rate_bps: int = 0
+    """What its leg is paced at, bits a second; 0: there is no estimate yet."""
+    seats: dict[int, Seat] = field(default_factory=dict, repr=False)
+    """Who is in which pair of its slots."""
+    page: tuple[ParticipantId, ...] | None = None
+    """Whom it wants to see, in the order of its pairs; None: whoever comes."""
+    asked_pairs: int = 0
+    """The number of pairs that it was asked to offer."""
 
     @property
     def shown(self) -> bool:
@@ -205,13 +218,15 @@ class Room:
     created_at: float
     max_active: int
     max_passive: int
+    codecs: tuple[Codec, ...] = VIDEO_ORDER
+    """Video codecs, best first: what a publisher is answered by."""
     state: RoomState = RoomState.EMPTY
     active: int = 0
     passive: int = 0
     participants: dict[ParticipantId, Participant] = field(default_factory=dict, repr=False)
     tracks: dict[TrackId, Track] = field(default_factory=dict, repr=False)
     ssrcs: dict[int, TrackId] = field(default_factory=dict, repr=False)
-    """Incoming SSRCs: no two tracks of a room have the same."""
+    """Incoming SSRCs, those of repair included: no two tracks of a room have the same."""
     autos: dict[ParticipantId, Participant] = field(default_factory=dict, repr=False)
     """Those who subscribe to whatever is published."""
 
@@ -248,6 +263,8 @@ class SlotView:
     kind: Kind
     state: SlotState
     track_id: TrackId | None
+    pair: int = 0
+    publisher_id: ParticipantId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +278,7 @@ class RoomView:
     max_active: int
     max_passive: int
     track_count: int
+    codecs: tuple[Codec, ...] = VIDEO_ORDER
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,13 +298,28 @@ def view_track(t: Track) -> TrackView:
 
 
 def view_slot(s: Slot) -> SlotView:
-    track_id = s.subscription.track.id if s.subscription is not None else None
-    return SlotView(s.owner.id, s.spec.mid, s.spec.kind, s.state, track_id)
+    track = s.subscription.track if s.subscription is not None else None
+    return SlotView(
+        s.owner.id,
+        s.spec.mid,
+        s.spec.kind,
+        s.state,
+        track.id if track is not None else None,
+        s.spec.pair,
+        track.publisher.id if track is not None else None,
+    )
 
 
 def view_room(r: Room) -> RoomView:
     return RoomView(
-        r.id, r.created_at, r.active, r.passive, r.max_active, r.max_passive, len(r.tracks)
+        r.id,
+        r.created_at,
+        r.active,
+        r.passive,
+        r.max_active,
+        r.max_passive,
+        len(r.tracks),
+        r.codecs,
     )
 
 

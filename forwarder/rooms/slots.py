@@ -33,17 +33,13 @@ def _fill_viewer(state: State, room: Room, viewer: Participant) -> None:
     for slot in viewer.slots:
         if slot.subscription is not None:
             continue
-        if slot.route in state.resting:
-            state.refill.add(room.id)
-            _become(state, slot, SlotState.WAITING, None)
-            continue
         track = _track_for(slot, publisher)
         if track is None:
             _become(state, slot, SlotState.WAITING, None)
         elif slot.pt(track.spec.codec) is None:
             _become(state, slot, SlotState.CODEC_UNSUPPORTED, track)
         else:
-            put(state, slot, track)
+            put(state, slot, track, len(track.layers) - 1)
 
 
 def _followed(room: Room, viewer: Participant) -> Participant | None:
@@ -68,7 +64,7 @@ def _track_for(slot: Slot, publisher: Participant | None) -> Track | None:
     return None
 
 
-def put(state: State, slot: Slot, track: Track) -> None:
+def put(state: State, slot: Slot, track: Track, layer: int) -> Subscription:
     """The slot is free, and its viewer can decode the track."""
     slot.state = SlotState.PLAYING
     slot.subscription = Subscription(
@@ -78,9 +74,11 @@ def put(state: State, slot: Slot, track: Track) -> None:
         out_ssrc=slot.out_ssrc,
         seq_start=slot.seq_start,
         ts_offset=slot.ts_offset,
+        layer=layer,
         slot=slot,
     )
     state.add_subscription(slot.subscription)
+    return slot.subscription
 
 
 def _become(state: State, slot: Slot, to: SlotState, track: Track | None) -> None:

@@ -10,17 +10,33 @@ What is not in a snapshot: ids that the data plane still holds for objects that 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from typing import Any
 
 from forwarder.ids import LegId, ParticipantId, RoomId, RouteId, SourceId, Ssrc, TrackId
 from forwarder.rooms.admission import Limits
 from forwarder.rooms.allocate import Secrets, SsrcSequence
 from forwarder.rooms.core import Rooms
-from forwarder.rooms.peers import peer_of, peer_text
+from forwarder.rooms.peers import peer_of
+from forwarder.rooms.records import (
+    ParticipantRecord,
+    SlotRecord,
+    Snapshot,
+    SubscriptionRecord,
+    TrackRecord,
+    participant_record,
+    room_record,
+    slot_record,
+    ssrc_record,
+    subscription_record,
+    track_record,
+)
 from forwarder.rooms.roles import Role
 from forwarder.rooms.room import (
+    Layer,
+    LayerSpec,
     LegState,
     Participant,
     ParticipantState,
@@ -37,182 +53,6 @@ from forwarder.rooms.state import State
 from forwarder.rtp.codecs import Codec, Kind
 from forwarder.rtp.suites import Suite
 from forwarder.table import Tuple5
-
-
-@dataclass(frozen=True)
-class RoomRecord:
-    id: str
-    created_at: float
-    max_active: int
-    max_passive: int
-
-
-@dataclass(frozen=True)
-class ParticipantRecord:
-    """`key_id` in hexadecimal (64 bits, unsigned); `tuples`: one 5-tuple a line, its four parts
-    separated by blanks; `peer` as JSON, empty where it did not join by SDP."""
-
-    leg: int
-    id: str
-    room_id: str
-    name: str
-    role: str
-    worker: int
-    key_id: str
-    suite: str
-    rx_key: bytes = field(repr=False)
-    rx_salt: bytes = field(repr=False)
-    tx_key: bytes = field(repr=False)
-    tx_salt: bytes = field(repr=False)
-    ufrag: str
-    password: str = field(repr=False)
-    resume: str = field(repr=False)
-    rtcp_ssrc: int
-    cname: str
-    auto: int
-    leg_state: str
-    tuples: str
-    nominated: int | None
-    keyed: int
-    peer: str
-
-
-@dataclass(frozen=True)
-class TrackRecord:
-    source: int
-    id: str
-    leg: int
-    label: str
-    kind: str
-    codec: str
-    pt: int
-    clock_hz: int
-    ssrc: int | None
-    mid: str
-    muted: int
-
-
-@dataclass(frozen=True)
-class SubscriptionRecord:
-    route: int
-    leg: int
-    source: int
-    out_ssrc: int
-    seq_start: int
-    ts_offset: int
-
-
-@dataclass(frozen=True)
-class SlotRecord:
-    """`pts`: a codec and its payload type a line; `source` None: it has no track."""
-
-    route: int
-    leg: int
-    kind: str
-    mid: str
-    pts: str
-    out_ssrc: int
-    seq_start: int
-    ts_offset: int
-    source: int | None
-
-
-@dataclass(frozen=True)
-class SsrcRecord:
-    """Where the walk through the outgoing SSRCs is."""
-
-    multiplier: int
-    offset: int
-    counter: int
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    rooms: tuple[RoomRecord, ...] = ()
-    ssrcs: SsrcRecord | None = None
-    participants: tuple[ParticipantRecord, ...] = ()
-    tracks: tuple[TrackRecord, ...] = ()
-    subscriptions: tuple[SubscriptionRecord, ...] = ()
-    slots: tuple[SlotRecord, ...] = ()
-
-
-# ---- there -----------------------------------------------------------------------------------
-
-
-def room_record(r: Room) -> RoomRecord:
-    return RoomRecord(r.id, r.created_at, r.max_active, r.max_passive)
-
-
-def participant_record(p: Participant) -> ParticipantRecord:
-    return ParticipantRecord(
-        leg=p.leg,
-        id=p.id,
-        room_id=p.room_id,
-        name=p.name,
-        role=p.role.value,
-        worker=p.worker,
-        key_id=f"{p.key_id:016x}",
-        suite=p.suite.value,
-        rx_key=p.rx_key,
-        rx_salt=p.rx_salt,
-        tx_key=p.tx_key,
-        tx_salt=p.tx_salt,
-        ufrag=p.ufrag,
-        password=p.password,
-        resume=p.resume,
-        rtcp_ssrc=p.rtcp_ssrc,
-        cname=p.cname,
-        auto=int(p.auto),
-        leg_state=p.leg_state.value,
-        tuples="\n".join(
-            f"{t.remote_ip} {t.remote_port} {t.local_ip} {t.local_port}" for t in p.tuples
-        ),
-        nominated=p.nominated,
-        keyed=int(p.keyed),
-        peer=peer_text(p.peer),
-    )
-
-
-def track_record(t: Track) -> TrackRecord:
-    s = t.spec
-    return TrackRecord(
-        source=t.source,
-        id=t.id,
-        leg=t.publisher.leg,
-        label=s.label,
-        kind=s.kind.value,
-        codec=s.codec.value,
-        pt=s.pt,
-        clock_hz=s.clock_hz,
-        ssrc=s.ssrc,
-        mid=s.mid,
-        muted=int(t.muted),
-    )
-
-
-def subscription_record(s: Subscription) -> SubscriptionRecord:
-    return SubscriptionRecord(
-        s.route, s.subscriber.leg, s.track.source, s.out_ssrc, s.seq_start, s.ts_offset
-    )
-
-
-def slot_record(s: Slot) -> SlotRecord:
-    return SlotRecord(
-        route=s.route,
-        leg=s.owner.leg,
-        kind=s.spec.kind.value,
-        mid=s.spec.mid,
-        pts="\n".join(f"{codec.value} {pt}" for codec, pt in s.spec.pts),
-        out_ssrc=s.out_ssrc,
-        seq_start=s.seq_start,
-        ts_offset=s.ts_offset,
-        source=s.subscription.track.source if s.subscription is not None else None,
-    )
-
-
-def ssrc_record(rooms: Rooms) -> SsrcRecord:
-    walk = rooms.state.ssrcs
-    return SsrcRecord(walk.multiplier, walk.offset, walk.counter)
 
 
 def snapshot(rooms: Rooms) -> Snapshot:
@@ -242,7 +82,11 @@ def restore(
         s = taken.ssrcs
         state.ssrcs = SsrcSequence(s.multiplier, s.offset, s.counter)
     for made in taken.rooms:
-        state.add_room(Room(RoomId(made.id), made.created_at, made.max_active, made.max_passive))
+        with _left_out(faults, f"room {made.id}"):
+            codecs = tuple(map(Codec, made.codecs.split()))
+            state.add_room(
+                Room(RoomId(made.id), made.created_at, made.max_active, made.max_passive, codecs)
+            )
     for p in taken.participants:
         with _left_out(faults, f"participant {p.id}"):
             state.add_participant(_participant(state, p, limits))
@@ -332,21 +176,49 @@ def _participant(state: State, p: ParticipantRecord, limits: Limits) -> Particip
         nominated=nominated,
         local=local,
         peer=peer_of(p.peer),
+        rate_bps=p.rate_bps,
+        **_view(p.view),
     )
+
+
+def _view(text: str) -> dict[str, Any]:
+    if not text:
+        return {}
+    page, seats = json.loads(text)
+    return {
+        "page": None if page is None else tuple(map(ParticipantId, page)),
+        "seats": {pair: (ParticipantId(who), number) for pair, who, number in seats},
+    }
 
 
 def _track(state: State, t: TrackRecord, limits: Limits) -> Track:
     publisher, kind = state.by_leg.get(t.leg), Kind(t.kind)
     if publisher is None:
         raise _Unfit("its publisher is left out")
-    _need(0 <= t.source < limits.sources_max, f"source {t.source} is not below its limit")
-    _need(state.histories[kind] > 0, f"there is no {kind} history left")
+    layers = [
+        Layer(index, SourceId(source), LayerSpec(rid, ssrc, rtx_ssrc))
+        for index, (source, rid, ssrc, rtx_ssrc) in enumerate(json.loads(t.layers))
+    ]
+    for layer in layers:
+        source = layer.source
+        _need(0 <= source < limits.sources_max, f"source {source} is not below its limit")
+    _need(state.histories[kind] >= len(layers), f"there is no {kind} history left")
     return Track(
         id=TrackId(t.id),
         room_id=publisher.room_id,
         publisher=publisher,
-        spec=TrackSpec(t.label, kind, Codec(t.codec), t.pt, t.clock_hz, t.ssrc, t.mid),
-        source=SourceId(t.source),
+        spec=TrackSpec(
+            t.label,
+            kind,
+            Codec(t.codec),
+            t.pt,
+            t.clock_hz,
+            t.ssrc,
+            t.mid,
+            t.rtx_pt,
+            tuple(layer.spec for layer in layers),
+        ),
+        layers=layers,
         muted=bool(t.muted),
     )
 
@@ -363,7 +235,14 @@ def _subscription(state: State, r: SubscriptionRecord, limits: Limits) -> Subscr
         out_ssrc=Ssrc(r.out_ssrc),
         seq_start=r.seq_start,
         ts_offset=r.ts_offset,
+        layer=track.layer_of(r.source).index,
+        paused=bool(r.paused),
     )
+
+
+def _pts(text: str) -> tuple[tuple[Codec, int], ...]:
+    pairs = (line.split(" ") for line in text.splitlines())
+    return tuple((Codec(name), int(pt)) for name, pt in pairs)
 
 
 def _slot(state: State, r: SlotRecord, limits: Limits) -> None:
@@ -371,16 +250,19 @@ def _slot(state: State, r: SlotRecord, limits: Limits) -> None:
     if owner is None:
         raise _Unfit("its viewer is left out")
     _need(0 <= r.route < limits.routes_max, f"route {r.route} is not below its limit")
-    pairs = (line.split(" ") for line in r.pts.splitlines())
     slot = Slot(
-        spec=SlotSpec(Kind(r.kind), r.mid, tuple((Codec(name), int(pt)) for name, pt in pairs)),
+        spec=SlotSpec(Kind(r.kind), r.mid, _pts(r.pts), _pts(r.rtx_pts), r.pair),
         owner=owner,
         route=RouteId(r.route),
         out_ssrc=Ssrc(r.out_ssrc),
         seq_start=r.seq_start,
         ts_offset=r.ts_offset,
+        rtx_ssrc=None if r.rtx_ssrc is None else Ssrc(r.rtx_ssrc),
+        rtx_seq_start=r.rtx_seq_start,
+        limit=r.layer_limit,
     )
     state.add_slot(slot)
-    track = state.by_source.get(r.source) if r.source is not None else None
-    if track is not None:
-        put(state, slot, track)
+    if r.source is None or (track := state.by_source.get(r.source)) is None:
+        return
+    shown = put(state, slot, track, track.layer_of(r.source).index)
+    shown.paused = bool(r.paused)

@@ -8,33 +8,25 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from enum import StrEnum
 from hashlib import sha256
 from hmac import compare_digest
 
 from forwarder.errors import ErrorCode, Refused
-from forwarder.ids import LegId, ParticipantId, RoomId, RouteId, SourceId, TrackId
+from forwarder.ids import ParticipantId, RoomId, TrackId
 from forwarder.rooms.admission import Limits
-from forwarder.rooms.allocate import IdPool, Secrets, SsrcSequence
+from forwarder.rooms.allocate import Secrets, SsrcSequence
 from forwarder.rooms.events import Event
+from forwarder.rooms.pools import IdKind, Pools
 from forwarder.rooms.room import Participant, Room, Slot, Subscription, Track
-from forwarder.rtp.codecs import Kind
 from forwarder.table import Tuple5
-
-
-class IdKind(StrEnum):
-    """Whose ids: the three tables of the data plane."""
-
-    LEG = "leg"
-    SOURCE = "source"
-    ROUTE = "route"
 
 
 @dataclass(frozen=True)
 class Dirty:
     """What may have changed, by id; an id with no object any more was removed.
 
-    A leg stands for its participant, a source for its track, a route for its subscription.
+    A leg stands for its participant, a source for its track, a route for its subscription or
+    its slot.
     """
 
     rooms: frozenset[RoomId] = frozenset()
@@ -60,8 +52,6 @@ class _Marks:
     legs: set[int] = field(default_factory=set)
     sources: set[int] = field(default_factory=set)
     routes: set[int] = field(default_factory=set)
-    taken: set[tuple[IdKind, int]] = field(default_factory=set)
-    """Ids taken since the last drain: nobody was told of them yet."""
 
 
 def resume_key(secret: str) -> bytes:
@@ -69,11 +59,14 @@ def resume_key(secret: str) -> bytes:
     return sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
-class State:
+__all__ = ["IdKind"]  # found here too
+
+
+class State(Pools):
     """Rooms, participants, tracks and subscriptions, by every name they are looked up by."""
 
     def __init__(self, limits: Limits, secrets: Secrets) -> None:
-        self.limits = limits
+        super().__init__(limits)
         self.secrets = secrets
         self.rooms: dict[RoomId, Room] = {}
         self.participants: dict[ParticipantId, Participant] = {}
@@ -88,23 +81,8 @@ class State:
         """By route, which a slot keeps also while it has no track."""
         self.refill: set[RoomId] = set()
         """Rooms where a slot may get a track now; see slots.py."""
-        self.resting: set[int] = set()
-        """Routes of slots whose track just went: the data plane lets go of the old source first."""
         self.key_ids: set[int] = set()
-        self.legs = IdPool(limits.legs_max)
-        self.sources = IdPool(limits.sources_max)
-        self.routes = IdPool(limits.routes_max)
-        self._pools = {
-            IdKind.LEG: self.legs,
-            IdKind.SOURCE: self.sources,
-            IdKind.ROUTE: self.routes,
-        }
         self.ssrcs = SsrcSequence.start(secrets)
-        self.load = [0] * limits.workers
-        """Legs and routes of each worker."""
-        self.histories = {Kind.AUDIO: limits.history_audio, Kind.VIDEO: limits.history_video}
-        """Histories that are free; one comes back when the data plane let go of its source."""
-        self.history_of: dict[int, Kind] = {}
         self.away: dict[ParticipantId, float] = {}
         """Deadlines; grace is the same for all and time goes forward, so the first is the next."""
         self.empty: dict[RoomId, float] = {}
@@ -161,8 +139,13 @@ class State:
     def touch_track(self, track: Track) -> None:
         """The track itself; its routes carry `muted`, so they change with it."""
         self._marks.rooms.add(track.room_id)
-        self._marks.sources.add(track.source)
+        self._marks.sources.update(layer.source for layer in track.layers)
         self._marks.routes.update(s.route for s in track.subscriptions.values())
+
+    def remind(self, kind: IdKind, index: int) -> None:
+        """Something under this id is still to be told to the data plane."""
+        marks = {IdKind.LEG: self._marks.legs, IdKind.SOURCE: self._marks.sources}
+        marks.get(kind, self._marks.routes).add(index)
 
     def touch_subscription(self, subscription: Subscription) -> None:
         self._marks.rooms.add(subscription.subscriber.room_id)
@@ -174,7 +157,7 @@ class State:
 
     def drain_dirty(self) -> Dirty:
         marks, self._marks = self._marks, _Marks()
-        self.resting.clear()
+        self.taken.clear()
         return Dirty(
             frozenset(marks.rooms),
             frozenset(marks.legs),
@@ -247,27 +230,27 @@ class State:
     def add_track(self, track: Track) -> None:
         room = self.rooms[track.room_id]
         room.tracks[track.id] = track
-        if track.spec.ssrc is not None:
-            room.ssrcs[track.spec.ssrc] = track.id
+        room.ssrcs.update(dict.fromkeys(track.spec.ssrcs, track.id))
         self.refill.add(room.id)
         track.publisher.tracks[track.id] = track
         self.tracks[track.id] = track
-        self.by_source[track.source] = track
-        self.histories[track.kind] -= 1
-        self.history_of[track.source] = track.kind
+        for layer in track.layers:
+            self.by_source[layer.source] = track
+            self.take_history(layer.source, track.kind)
         self.touch_track(track)
 
     def drop_track(self, track: Track) -> None:
         """Its subscriptions were dropped before."""
         room = self.rooms[track.room_id]
         del room.tracks[track.id]
-        if track.spec.ssrc is not None:
-            del room.ssrcs[track.spec.ssrc]
+        for ssrc in track.spec.ssrcs:
+            del room.ssrcs[ssrc]
         self.refill.add(room.id)
         del track.publisher.tracks[track.id]
         del self.tracks[track.id]
-        del self.by_source[track.source]
-        self._give_back(IdKind.SOURCE, track.source)
+        for layer in track.layers:
+            del self.by_source[layer.source]
+            self._give_back(IdKind.SOURCE, layer.source)
         self.touch_track(track)
 
     def add_subscription(self, subscription: Subscription) -> None:
@@ -288,7 +271,6 @@ class State:
             self._give_back(IdKind.ROUTE, subscription.route)
         else:
             subscription.slot.subscription = None
-            self.resting.add(subscription.route)
             self.refill.add(subscriber.room_id)
         self.touch_subscription(subscription)
 
@@ -297,81 +279,3 @@ class State:
         self.slots[slot.route] = slot
         self.refill.add(slot.owner.room_id)
         self.touch_slot(slot)
-
-    # ---- ids ------------------------------------------------------------------------------------
-
-    def _take(self, kind: IdKind) -> int:
-        index = self._pools[kind].take()
-        self._marks.taken.add((kind, index))
-        return index
-
-    def _give_back(self, kind: IdKind, index: int) -> None:
-        """What nobody was told of needs no word of the data plane."""
-        self._pools[kind].give_back(index)
-        if (kind, index) in self._marks.taken:
-            self._marks.taken.remove((kind, index))
-            self.released(kind, index)
-
-    def released(self, kind: IdKind, index: int) -> bool:
-        pool = self._pools[kind]
-        if not pool.released(index):
-            return False
-        if kind is IdKind.SOURCE:
-            self._free_history(SourceId(index))
-        return True
-
-    def observed(self, legs: set[int], sources: set[int], routes: set[int]) -> None:
-        self.legs.observed(legs)
-        self.routes.observed(routes)
-        self.sources.observed(sources)
-        gone = [
-            i for i in self.history_of if i not in self.by_source and i not in self.sources.draining
-        ]
-        for index in gone:
-            self._free_history(SourceId(index))
-
-    def _free_history(self, source: SourceId) -> None:
-        kind = self.history_of.pop(source, None)
-        if kind is not None:
-            self.histories[kind] += 1
-
-    def new_leg(self) -> LegId:
-        if self.legs.available == 0:
-            raise Refused(
-                ErrorCode.LIMIT,
-                f"this node has no free leg of {self.limits.legs_max}: try another node, "
-                "or raise dataplane.legs_max",
-            )
-        return LegId(self._take(IdKind.LEG))
-
-    def check_sources(self, kinds: list[Kind]) -> None:
-        if self.sources.available < len(kinds):
-            raise Refused(
-                ErrorCode.LIMIT,
-                f"this node has no free source of {self.limits.sources_max}: try another node, "
-                "or raise dataplane.sources_max",
-            )
-        for kind in Kind:
-            if kinds.count(kind) > self.histories[kind]:
-                raise Refused(
-                    ErrorCode.LIMIT,
-                    f"this node has no free {kind} history: try another node, "
-                    f"or raise dataplane.history_{kind}",
-                )
-
-    def check_routes(self, count: int) -> None:
-        if self.routes.available < count:
-            raise Refused(
-                ErrorCode.LIMIT,
-                f"this node has no free route of {self.limits.routes_max}: try another node, "
-                "or raise dataplane.routes_max",
-            )
-
-    def new_route(self) -> RouteId:
-        return RouteId(self._take(IdKind.ROUTE))
-
-    def new_source(self) -> SourceId:
-        return SourceId(self._take(IdKind.SOURCE))
-
-    def least_loaded(self) -> int:
-        return min(range(len(self.load)), key=self.load.__getitem__)

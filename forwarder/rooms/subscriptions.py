@@ -37,6 +37,7 @@ def link(state: State, subscriber: Participant, track: Track) -> Subscription:
         out_ssrc=state.ssrcs.take(room.ssrcs),
         seq_start=state.secrets.randbits(SEQ_START_BITS),
         ts_offset=state.secrets.randbits(32),
+        layer=len(track.layers) - 1,
     )
     state.add_subscription(subscription)
     return subscription

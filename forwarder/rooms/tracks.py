@@ -13,7 +13,7 @@ from forwarder.ids import TrackId
 from forwarder.rooms import events
 from forwarder.rooms.admission import check_publish
 from forwarder.rooms.allocate import urlsafe
-from forwarder.rooms.room import Participant, Subscription, Track, TrackSpec, view_track
+from forwarder.rooms.room import Layer, Participant, Subscription, Track, TrackSpec, view_track
 from forwarder.rooms.state import State
 from forwarder.rooms.subscriptions import admit_subscriptions, link, unlink_track
 
@@ -24,7 +24,7 @@ TRACK_ID_BYTES = 9
 def publish(state: State, publisher: Participant, specs: Sequence[TrackSpec]) -> list[Track]:
     room = state.rooms[publisher.room_id]
     check_publish(room, publisher, specs)
-    state.check_sources([spec.kind for spec in specs])
+    state.check_sources([spec.kind for spec in specs for _ in spec.encodings])
     tracks = []
     for spec in specs:
         track = Track(
@@ -32,7 +32,10 @@ def publish(state: State, publisher: Participant, specs: Sequence[TrackSpec]) ->
             room_id=room.id,
             publisher=publisher,
             spec=spec,
-            source=state.new_source(),
+            layers=[
+                Layer(index, state.new_source(), layer)
+                for index, layer in enumerate(spec.encodings)
+            ],
         )
         state.add_track(track)
         state.events.append(events.TrackPublished(room.id, view_track(track)))

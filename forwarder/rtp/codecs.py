@@ -21,3 +21,7 @@ class Codec(StrEnum):
     def kind(self) -> Kind:
         """Opus is audio, all others are video."""
         return Kind.AUDIO if self is Codec.OPUS else Kind.VIDEO
+
+
+VIDEO_ORDER: tuple[Codec, ...] = (Codec.VP8, Codec.H264, Codec.VP9, Codec.AV1)
+"""Video codecs of a room, best first, unless it was made with another order."""

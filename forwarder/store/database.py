@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -75,14 +75,26 @@ def _check_file(path: Path) -> None:
         )
 
 
+Upgrades = Mapping[int, Sequence[str] | None]
+"""By an earlier schema: the statements that lead to the next one; None: what is in a file of it is
+thrown away.  A schema that is not named is refused."""
+
+
 class Database:
     """Tables of flat records; the first field of a record is its key."""
 
     def __init__(
-        self, path: Path, schema: int, tables: dict[str, type[Any]], *, synchronous: str
+        self,
+        path: Path,
+        schema: int,
+        tables: dict[str, type[Any]],
+        upgrades: Upgrades,
+        *,
+        synchronous: str,
     ) -> None:
         self.path = path
         self._tables = tables
+        self._upgrades = upgrades
         private_directory(path.parent)
         _check_file(path)
         try:
@@ -112,8 +124,7 @@ class Database:
         found = self._pragma("user_version")
         empty = self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
         if empty and found == 0:
-            for name, kind in self._tables.items():
-                self._db.execute(f"CREATE TABLE {name} ({_columns(kind)})")
+            self._create()
             self._db.execute(f"PRAGMA user_version = {schema}")
             self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         elif self._pragma("application_id") != APPLICATION_ID:
@@ -124,10 +135,31 @@ class Database:
                 f"{schema}): start that version, or remove the file and lose what is in it"
             )
         elif found < schema:
-            raise StoreError(
-                f"{self.path} was written by an older vcfwd (schema {found}, this one needs "
-                f"{schema}): remove the file and lose what is in it"
-            )
+            self._upgrade(found, schema)
+
+    def _create(self) -> None:
+        for name, kind in self._tables.items():
+            self._db.execute(f"CREATE TABLE {name} ({_columns(kind)})")
+
+    def _upgrade(self, found: int, schema: int) -> None:
+        """In the transaction that opens the file: all of it, or nothing."""
+        for version in range(found, schema):
+            if version not in self._upgrades:
+                raise StoreError(
+                    f"{self.path} was written by an older vcfwd (schema {found}, this one needs "
+                    f"{schema}): remove the file and lose what is in it"
+                )
+        for version in range(found, schema):
+            statements = self._upgrades[version]
+            if statements is None:
+                named = "SELECT name FROM sqlite_schema WHERE type = 'table'"
+                for (name,) in self._db.execute(named).fetchall():
+                    self._db.execute(f'DROP TABLE "{name}"')
+                self._create()
+                break
+            for statement in statements:
+                self._db.execute(statement)
+        self._db.execute(f"PRAGMA user_version = {schema}")
 
     def _pragma(self, name: str) -> int:
         return int(self._db.execute(f"PRAGMA {name}").fetchone()[0])

@@ -9,11 +9,15 @@ from pathlib import Path
 
 from forwarder.ids import RoomId
 from forwarder.rooms.core import Rooms
-from forwarder.rooms.snapshot import RoomRecord, room_record
+from forwarder.rooms.records import RoomRecord, room_record
 from forwarder.rooms.state import Dirty
 from forwarder.store.database import Database
 
-SCHEMA = 1
+ORDER_1 = "vp8 h264 vp9 av1"
+"""What rooms of schema 1 meant."""
+SCHEMA = 2
+UPGRADES = {1: (f"ALTER TABLE rooms ADD COLUMN codecs TEXT NOT NULL DEFAULT '{ORDER_1}'",)}
+"""From a schema to the next."""
 FILE = "rooms.db"
 
 
@@ -23,7 +27,7 @@ class RoomStore:
 
     def __init__(self, state_dir: Path) -> None:
         self._database = Database(
-            state_dir / FILE, SCHEMA, {"rooms": RoomRecord}, synchronous="NORMAL"
+            state_dir / FILE, SCHEMA, {"rooms": RoomRecord}, UPGRADES, synchronous="NORMAL"
         )
         self._stored: dict[RoomId, RoomRecord] = {}
 

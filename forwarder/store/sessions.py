@@ -12,7 +12,7 @@ from pathlib import Path
 
 from forwarder.ids import RouteId
 from forwarder.rooms.core import Rooms
-from forwarder.rooms.snapshot import (
+from forwarder.rooms.records import (
     ParticipantRecord,
     SlotRecord,
     Snapshot,
@@ -28,7 +28,9 @@ from forwarder.rooms.snapshot import (
 from forwarder.rooms.state import Dirty
 from forwarder.store.database import Database
 
-SCHEMA = 2
+SCHEMA = 3
+EARLIER = (1, 2)
+"""Schemas whose sessions are thrown away: their participants join anew."""
 FILE = "sessions.db"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -55,7 +57,13 @@ class SessionStore:
     nothing else."""
 
     def __init__(self, run_dir: Path, *, boot_id: str | None = None) -> None:
-        self._database = Database(run_dir / FILE, SCHEMA, TABLES, synchronous="OFF")
+        self._database = Database(
+            run_dir / FILE,
+            SCHEMA,
+            TABLES,
+            dict.fromkeys(EARLIER),
+            synchronous="OFF",
+        )
         self._ssrcs: SsrcRecord | None = None
         boot = MetaRecord("boot_id", boot_id or BOOT_ID.read_text().strip())
         if boot not in self._database.all("meta", MetaRecord):
@@ -99,9 +107,12 @@ class SessionStore:
             database.put(
                 "participants", [participant_record(legs[i]) for i in dirty.legs if i in legs]
             )
-            database.put(
-                "tracks", [track_record(sources[i]) for i in dirty.sources if i in sources]
-            )
+            lowest = [
+                track
+                for i in dirty.sources
+                if (track := sources.get(i)) and track.layers[0].source == i
+            ]
+            database.put("tracks", [track_record(track) for track in lowest])
             database.put(
                 "subscriptions",
                 [subscription_record(found) for found in routes.values()],

@@ -13,7 +13,8 @@ from pathlib import Path
 from forwarder.rooms.admission import Limits
 from forwarder.rooms.allocate import Secrets
 from forwarder.rooms.core import Rooms
-from forwarder.rooms.snapshot import Snapshot, restore, snapshot
+from forwarder.rooms.records import Snapshot
+from forwarder.rooms.snapshot import restore, snapshot
 from forwarder.rooms.state import Dirty
 from forwarder.store.rooms import RoomStore
 from forwarder.store.sessions import SessionStore

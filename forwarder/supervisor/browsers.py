@@ -296,7 +296,8 @@ def _peer(made: sdp.Negotiation, way: Way, follow: str) -> Peer:
     return Peer(
         way=way.name,
         ufrag=made.ufrag,
-        extensions=extensions(made.rx_extensions if way is Way.RECEIVE else made.tx_extensions),
+        rx_ext=extensions(made.rx_extensions),
+        tx_ext=extensions(made.tx_extensions),
         mids=tuple((item.kind.value, item.media.mid) for item in made.accepted),
         follow=follow,
         nack=made.nack,

@@ -5,12 +5,20 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field, replace
 
-from forwarder.commands import LegRemove, LegSet, RouteRemove, RouteSet, SourceRemove, SourceSet
+from forwarder.commands import (
+    LegRate,
+    LegRemove,
+    LegSet,
+    RouteRemove,
+    RouteSet,
+    SourceRemove,
+    SourceSet,
+)
 from forwarder.errors import Refused
 from forwarder.rooms.admission import Limits
 from forwarder.rooms.core import Rooms
 from forwarder.rooms.roles import Role
-from forwarder.rooms.room import TrackSpec
+from forwarder.rooms.room import LayerSpec, TrackSpec
 from forwarder.rooms.state import IdKind
 from forwarder.rtp.codecs import Codec, Kind
 from forwarder.rtp.suites import Suite
@@ -46,6 +54,16 @@ def video(ssrc: int, label: str = "") -> TrackSpec:
     return TrackSpec(label or f"v{ssrc}", Kind.VIDEO, Codec.H264, 96, 90000, ssrc)
 
 
+def simulcast(*rids: str, mid: str = "1", label: str = "camera", ssrc: int = 0) -> TrackSpec:
+    """Layers low to high, told by their rids; with `ssrc` they are signalled from that one on,
+    each with its repair."""
+    layers = tuple(
+        LayerSpec(rid, ssrc + 2 * i if ssrc else None, ssrc + 2 * i + 1 if ssrc else None)
+        for i, rid in enumerate(rids)
+    )
+    return TrackSpec(label, Kind.VIDEO, Codec.VP8, 96, 90000, None, mid, 97, layers)
+
+
 def tuple5(port: int, ip: str = "192.0.2.7") -> Tuple5:
     return Tuple5(ip, port, "127.0.0.1", 4433)
 
@@ -61,6 +79,8 @@ class Plane:
     legs: dict = field(default_factory=dict)
     sources: dict = field(default_factory=dict)
     routes: dict = field(default_factory=dict)
+    held: dict = field(default_factory=dict)
+    """By route: sources that it reads until the next key frame; the worst case, for ever."""
 
     def apply(self, command) -> None:
         match command:
@@ -72,7 +92,7 @@ class Plane:
                 self.legs[leg.id] = leg
             case SourceSet(source):
                 self._need(self.legs, source.leg, "no_leg")
-                self._same(self.sources.get(source.id), source, "leg", "ssrc")
+                self._same(self.sources.get(source.id), source, "leg", "ssrc", "mid", "rid")
                 self.sources[source.id] = source
             case RouteSet(route):
                 self._need(self.legs, route.leg, "no_leg")
@@ -81,20 +101,35 @@ class Plane:
                 if worker != route.source_worker:
                     raise Broken("not_owner")
                 self._same(
-                    self.routes.get(route.id), route, "leg", "out_ssrc", "seq_start", "ts_offset"
+                    self.routes.get(route.id),
+                    route,
+                    "leg",
+                    "out_ssrc",
+                    "seq_start",
+                    "ts_offset",
+                    "rtx_ssrc",
+                    "rtx_seq_start",
                 )
                 mine = [o for o in self.routes.values() if o.leg == route.leg]
                 if any(o.out_ssrc == route.out_ssrc and o.id != route.id for o in mine):
                     raise Broken("duplicate_ssrc")
+                old = self.routes.get(route.id)
+                if old is not None and old.gated and old.source != route.source:
+                    self.held.setdefault(route.id, set()).add(old.source)
                 self.routes[route.id] = route
             case RouteRemove(index):
                 self._need(self.routes, index, "no_route")
                 del self.routes[index]
+                self.held.pop(index, None)
             case SourceRemove(index):
                 self._need(self.sources, index, "no_source")
-                if any(r.source == index for r in self.routes.values()):
+                read = {r.source for r in self.routes.values()}.union(*self.held.values())
+                if index in read:
                     raise Broken("in_use")
                 del self.sources[index]
+            case LegRate(index, rate_bps):
+                self._need(self.legs, index, "no_leg")
+                self.legs[index] = replace(self.legs[index], rate_bps=rate_bps)
             case LegRemove(index):
                 self._need(self.legs, index, "no_leg")
                 users = [*self.sources.values(), *self.routes.values()]
@@ -132,6 +167,11 @@ class Plane:
             raise Broken("identity")
 
 
+def layered(number: int) -> TrackSpec:
+    rids = ("l", "m", "h")[: 1 + number % 3]
+    return simulcast(*rids, label=f"s{number}", ssrc=(number % 2) * 100 * number)
+
+
 def random_calls(rooms: Rooms, seed: int, steps: int, drained) -> None:
     """Random requests, most of them fit to succeed; calls `drained` now and then."""
     rng = random.Random(seed)
@@ -147,7 +187,7 @@ def random_calls(rooms: Rooms, seed: int, steps: int, drained) -> None:
                 case 1 | 2 | 3:
                     join(rooms, f"room{rng.randrange(4)}", rng.choice(list(Role)), now)
                 case 4 | 5 if people:
-                    kind = rng.choice([audio, video])
+                    kind = rng.choice([audio, video, layered])
                     rooms.publish(rng.choice(people).id, [kind(rng.randrange(1, 50))])
                 case 6 | 7 if people and tracks:
                     auto = rng.random() < 0.3

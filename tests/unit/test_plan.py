@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from rooms_kit import audio, join, make_rooms, tuple5, video
+from rooms_kit import audio, join, make_rooms, simulcast, tuple5, video
 
 from forwarder import table
 from forwarder.rooms.plan import CODECS, QUEUES, plan, plan_dirty, plan_room
 from forwarder.rooms.roles import Role
+from forwarder.rooms.room import Peer, SlotSpec
 from forwarder.rtp.codecs import Codec, Kind
 from forwarder.table import EMPTY, Queue
 
@@ -80,3 +81,52 @@ def test_dirty_part(rooms):
     rooms.subscribe(b.id, [track.id])
     part = plan_dirty(rooms, rooms.drain_dirty())
     assert (len(part.legs), len(part.sources), len(part.routes)) == (0, 0, 1)
+
+
+def test_each_layer_is_a_source(rooms):
+    a, b = join(rooms), join(rooms)
+    (track,) = rooms.publish(a.id, [simulcast("l", "m", "h")])
+    want = plan(rooms)
+    found = [want.sources[layer.source] for layer in track.layers]
+    assert [(s.mid, s.rid, s.ssrc, s.by_pt) for s in found] == [
+        ("1", "l", None, False),
+        ("1", "m", None, False),
+        ("1", "h", None, False),
+    ]
+    assert {s.rtx_pt for s in found} == {97} and {s.rtx_ssrc for s in found} == {None}
+    assert track.source == found[-1].id
+    (subscription,) = rooms.subscribe(b.id, [track.id])
+    assert plan(rooms).routes[subscription.route].source == found[-1].id
+    subscription.layer = 0
+    assert plan(rooms).routes[subscription.route].source == found[0].id
+
+
+def test_signalled_layers_need_no_label(rooms):
+    a = join(rooms)
+    (track,) = rooms.publish(a.id, [simulcast("l", "h", ssrc=50)])
+    found = [plan(rooms).sources[layer.source] for layer in track.layers]
+    assert [(s.ssrc, s.rtx_ssrc, s.mid, s.rid) for s in found] == [
+        (50, 51, "", ""),
+        (52, 53, "", ""),
+    ]
+
+
+def test_a_slot_has_an_rtx_stream_if_every_codec_of_it_has(rooms):
+    rooms.create_room("s", now=0.0)
+    pts = ((Codec.VP8, 100), (Codec.H264, 102))
+    rtx = ((Codec.VP8, 101), (Codec.H264, 103))
+    a = join(rooms)
+    rooms.publish(a.id, [simulcast("l", "h")])
+    whole = SlotSpec(Kind.VIDEO, "0", pts, rtx)
+    partial = SlotSpec(Kind.VIDEO, "1", pts, rtx[:1])
+    found = []
+    for spec in (whole, partial):
+        viewer = rooms.join_peer(
+            "r", name="v", role=Role.PASSIVE, peer=Peer("SEND", "u"), places=[spec], now=0.0
+        )
+        viewer.keyed = True
+        rooms.fill_slots()
+        found.append(plan(rooms).routes[viewer.slots[0].route])
+    assert (found[0].pt, found[0].rtx_pt) == (100, 101)
+    assert found[0].rtx_ssrc not in (None, found[0].out_ssrc, found[1].out_ssrc)
+    assert (found[1].pt, found[1].rtx_pt, found[1].rtx_ssrc) == (100, None, None)

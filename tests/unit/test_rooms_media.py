@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from rooms_kit import audio, join, make_rooms, video
+from rooms_kit import audio, join, make_rooms, simulcast, video
 from test_rooms import happened, refused
 
 from forwarder.errors import ErrorCode
@@ -82,6 +82,13 @@ BAD_TRACKS = [
     (ErrorCode.CODEC_UNSUPPORTED, [audio(1), replace(video(2), codec=Codec.OPUS)]),
     (ErrorCode.CODEC_UNSUPPORTED, [replace(audio(2), clock_hz=90000)]),
     (ErrorCode.LIMIT, [audio(100 + i) for i in range(TRACKS_MAX + 1)]),
+    (ErrorCode.LIMIT, [simulcast("a", "b", "c", "d")]),
+    (ErrorCode.BAD_MESSAGE, [simulcast("a", "a")]),
+    (ErrorCode.BAD_MESSAGE, [simulcast("a", "")]),
+    (ErrorCode.SSRC_IN_USE, [simulcast("a", "b", ssrc=4)]),
+    (ErrorCode.BAD_MESSAGE, [replace(simulcast("a", "b"), rtx_pt=96)]),
+    (ErrorCode.BAD_MESSAGE, [replace(simulcast("a", "b", ssrc=4), rtx_pt=None)]),
+    (ErrorCode.BAD_MESSAGE, [replace(audio(1), layers=simulcast("a", "b").layers)]),
 ]
 
 

@@ -18,9 +18,11 @@ from rooms_kit import SeededSecrets, audio, join, make_rooms, random_calls, tupl
 
 from forwarder.rooms.core import Rooms
 from forwarder.rooms.plan import plan
+from forwarder.rooms.records import Snapshot
 from forwarder.rooms.room import ParticipantState, RoomState
-from forwarder.rooms.snapshot import Snapshot, restore, snapshot
+from forwarder.rooms.snapshot import restore, snapshot
 from forwarder.rooms.state import Dirty
+from forwarder.rtp.codecs import VIDEO_ORDER, Codec
 from forwarder.store.database import StoreError
 from forwarder.store.sessions import SessionStore
 from forwarder.store.store import Store
@@ -302,7 +304,7 @@ class TestRefusedFiles:
         with sqlite3.connect(path) as db:
             db.execute("PRAGMA user_version = 99")
         db.close()
-        faulty(folder, r"written by a newer vcfwd \(schema 99, this one knows [12]\)")
+        faulty(folder, r"written by a newer vcfwd \(schema 99, this one knows [23]\)")
 
     def test_older_schema(self, folder, name):
         path = made(folder, name)
@@ -338,3 +340,58 @@ class TestRefusedFiles:
     def test_directory_cannot_be_made(self, folder, name):
         (folder / name.split("/")[0]).write_text("a file")
         faulty(folder, "cannot be made")
+
+
+# ---- files of earlier versions -------------------------------------------------------------------
+
+
+def old_file(path: Path, schema: int, statements: str) -> None:
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    with sqlite3.connect(path) as db:
+        db.executescript(statements)
+        db.execute(f"PRAGMA user_version = {schema}")
+        db.execute(f"PRAGMA application_id = {0x76636677}")
+    db.close()
+    path.chmod(0o600)
+
+
+def test_rooms_of_schema_1_are_kept(folder):
+    old_file(
+        folder / "state/rooms.db",
+        1,
+        "CREATE TABLE rooms (id TEXT PRIMARY KEY, created_at REAL NOT NULL, "
+        "max_active INTEGER NOT NULL, max_passive INTEGER NOT NULL);"
+        "INSERT INTO rooms VALUES ('old', 12.5, 3, 4)",
+    )
+    rooms, _ = reopened(folder, make_rooms())
+    view = rooms.list_rooms()[0]
+    assert (view.id, view.max_active, view.codecs) == ("old", 3, VIDEO_ORDER)
+    store = open_store(folder)
+    store.load(rooms.state.limits, 0.0, sessions=True)
+    rooms.create_room("new", codecs=[Codec.AV1, Codec.VP8], now=0.0)
+    store.save(rooms, rooms.drain_dirty())
+    store.close()
+    back, _ = reopened(folder, rooms)
+    assert {v.id: v.codecs for v in back.list_rooms()} == {
+        "old": VIDEO_ORDER,
+        "new": (Codec.AV1, Codec.VP8),
+    }
+
+
+@pytest.mark.parametrize("schema", [1, 2])
+def test_sessions_of_an_earlier_schema_are_thrown_away(folder, schema):
+    old_file(
+        folder / "run/sessions.db",
+        schema,
+        "CREATE TABLE participants (leg INTEGER PRIMARY KEY, id TEXT);"
+        "INSERT INTO participants VALUES (3, 'p3');"
+        "CREATE TABLE outdated (x)",
+    )
+    rooms, store = make_rooms(), open_store(folder)
+    a_call(rooms)
+    store.save(rooms, rooms.drain_dirty())
+    store.close()
+    back, faults = reopened(folder, rooms)
+    assert faults == []
+    assert plan(back) == plan(rooms)
+    assert b"outdated" not in (folder / "run/sessions.db").read_bytes()
