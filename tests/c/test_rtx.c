@@ -12,6 +12,8 @@ struct wire { /* what a publisher sends */
     uint64_t index;
     uint32_t ssrc, osn, payload_sz, padding; /* osn: VC_NONE: not RTX */
     uint8_t pt, key, flip;
+    uint8_t vp8; /* a VP8 descriptor: 1, 2: key frame, its first and later packets; 3, 4: of another */
+    uint16_t number; /* transport-wide; 0: the index */
     char mid[5], rid[5]; /* 4 bytes each, when given; of RTX the repaired-rid */
 };
 
@@ -27,7 +29,7 @@ static uint32_t seal(const struct wire *wire, uint8_t *out)
     vc_store_be32(clear + 8, wire->ssrc);
     vc_store_be16(clear + 12, 0xbede);
     clear[sz] = 3 << 4 | 1; /* transport-wide number: that of the packet */
-    vc_store_be16(clear + sz + 1, (uint16_t)wire->index);
+    vc_store_be16(clear + sz + 1, wire->number ? wire->number : (uint16_t)wire->index);
     sz += 3;
     for (int i = 0; i < 2; i++) {
         const char *label = i ? wire->rid : wire->mid;
@@ -50,6 +52,10 @@ static uint32_t seal(const struct wire *wire, uint8_t *out)
         clear[sz + i] = (uint8_t)(i + (wire->osn != VC_NONE ? wire->osn : wire->index));
     if (wire->payload_sz)
         clear[sz] = wire->key ? 0x67 : 0x41;
+    if (wire->payload_sz && wire->vp8) {
+        clear[sz] = wire->vp8 % 2 ? 0x10 : 0;
+        clear[sz + 1] = wire->vp8 > 2;
+    }
     sz += wire->payload_sz + wire->padding;
     if (wire->padding) {
         clear[0] |= 0x20;
@@ -196,6 +202,77 @@ static void test_padding(void)
     world_fini(&world);
 }
 
+/* The transport-wide numbers that leg 0 was told have come; -1: one was called lost. */
+static int acknowledged(void)
+{
+    int cnt = 0;
+
+    for (uint32_t i = 0; i < world.got_cnt; i++) {
+        const struct world_got *got = &world.got[i];
+
+        for (uint32_t at = 0; got->leg == 0 && got->rtcp && at + 20 <= got->sz;) {
+            const uint8_t *p = got->data + at;
+
+            at += 4 * (vc_load_be16(p + 2) + 1u);
+            if (p[0] != (0x80 | 15) || p[1] != 205)
+                continue;
+            if (p[20] >> 5 == 0 || p[20] & 0x80) /* a run of what has come: nothing is missing */
+                return -1;
+            CHECK_EQ((p[20] & 0x1f) << 8 | p[21], vc_load_be16(p + 14));
+            cnt += vc_load_be16(p + 14);
+        }
+    }
+    return cnt;
+}
+
+/* As Chromium probes: after a frame, padding on the RTX stream (224 bytes, no number), old packets once more
+   on it, and without RTX padding on the media's own stream, under the frame's timestamp. */
+static void test_probing(void)
+{
+    struct vc_command set;
+    uint64_t media_index = 1, rtx_index = 1;
+    uint16_t number = 1;
+    int rtx_on;
+
+    for (rtx_on = 0; rtx_on < 2; rtx_on++) {
+        open_call();
+        set = world_source_command(2, 0, 0xb2, 1);
+        set.u.source_set.codec = VC_CODEC_VP8;
+        set.u.source_set.rtx_pt = 97;
+        set.u.source_set.rtx_ssrc = 0xc2;
+        CHECK_EQ(world_command(&world, 0, set), VC_STATUS_OK);
+        world_route(&world, 2, 1, 2, 0x102, 1);
+        media_index = rtx_index = number = 1;
+        for (uint32_t frame = 0; frame < 20; frame++) {
+            for (uint32_t i = 0; i < 2; i++, number++)
+                send((struct wire){ .index = media_index++, .ssrc = 0xb2, .osn = VC_NONE,
+                                    .payload_sz = 100, .pt = 96, .vp8 = 1 + (i > 0) + 2 * (frame > 0),
+                                    .number = number });
+            for (uint32_t i = 0; i < 3; i++, number++)
+                send(rtx_on && i == 0 ?
+                         (struct wire){ .index = rtx_index++, .ssrc = 0xc2, .osn = VC_NONE,
+                                        .padding = 224, .pt = 97, .number = number } :
+                     rtx_on ?
+                         (struct wire){ .index = rtx_index++, .ssrc = 0xc2, .payload_sz = 100, .pt = 97,
+                                        .osn = (uint32_t)media_index - i, .vp8 = 1, .number = number } :
+                         (struct wire){ .index = media_index++, .ssrc = 0xb2, .osn = VC_NONE,
+                                        .padding = 224, .pt = 96, .number = number });
+            world_pass(&world, 10 * WORLD_MS);
+        }
+        world_pass(&world, 60 * WORLD_MS);
+        world_take(&world);
+        CHECK_EQ(world_count(&world, 1, 0x102), 40);
+        CHECK_EQ(world_last(&world, 1, 0x102)->index, 139); /* 40 in a row */
+        CHECK_EQ(acknowledged(), 100);
+        CHECK_EQ(world_counters(&world, 0)->consumed, rtx_on ? 60 : 0);
+        CHECK_EQ(world_counters(&world, 0)->copy_drops[VC_COPY_DROP_PADDING], rtx_on ? 0 : 60);
+        CHECK_EQ(world_counters(&world, 0)->nacked, 0);
+        CHECK_EQ(world.workers[0]->source_stats[2].keyframes, 1);
+        CHECK_EQ(world.bad_cnt, 0);
+        world_fini(&world);
+    }
+}
+
 static void bound(uint32_t source, uint32_t ssrc)
 {
     CHECK_EQ(world.node->sources[source].rtx_bound, ssrc != 0);
@@ -271,6 +348,7 @@ int main(void)
 {
     test_repairs();
     test_padding();
+    test_probing();
     test_binding();
     test_refused();
     return check_report();
