@@ -216,6 +216,7 @@ class Source(_Digested):
     `queue` is AUDIO or VIDEO: class and history size class; `clock_hz` the RTP clock.
     `rtx_pt`: its sender repairs it by an RTX stream (RFC 4588) of this payload type; `rtx_ssrc` is
     that stream's SSRC, None: bound by `rtx_pt` and, where there are labels, (mid, repaired-rid).
+    `red_pt`: packets of this payload type are RED (RFC 2198), for routes that take it.
     """
 
     id: int
@@ -230,6 +231,7 @@ class Source(_Digested):
     codec: Codec = Codec.OPAQUE
     rtx_ssrc: int | None = None
     rtx_pt: int | None = None
+    red_pt: int | None = None
 
     def __post_init__(self) -> None:
         _check_id("source", self.id)
@@ -246,6 +248,10 @@ class Source(_Digested):
             f"source {self.id}: rtx_pt {self.rtx_pt} is not in 1..127",
         )
         _check(
+            self.red_pt is None or (0 < self.red_pt < 128 and self.red_pt != self.pt),
+            f"source {self.id}: red_pt {self.red_pt} is not in 1..127 or is pt itself",
+        )
+        _check(
             self.rtx_ssrc is None or (self.rtx_pt is not None and 0 < self.rtx_ssrc <= 0xFFFFFFFF),
             f"source {self.id}: rtx_ssrc needs an rtx_pt and must not be 0",
         )
@@ -260,6 +266,7 @@ class Route(_Digested):
     `ts_offset` (mod 2^32); `gated`: opens at a key frame; `mid` is sent when the leg maps it.
     `rtx_ssrc` (never used before either), `rtx_pt`, `rtx_seq_start`: the RTX stream (RFC 4588) on
     which lost packets are sent again; None: only as the very bytes that left before.
+    `red_pt`: as what RED (RFC 2198) leaves; None: its receiver takes none, it is left out.
     """
 
     id: int
@@ -276,6 +283,7 @@ class Route(_Digested):
     rtx_ssrc: int | None = None
     rtx_pt: int | None = None
     rtx_seq_start: int = 0
+    red_pt: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("id", "leg", "source"):
@@ -293,6 +301,10 @@ class Route(_Digested):
             and 0 < (self.rtx_ssrc or 1) <= 0xFFFFFFFF
             and 0 < (self.rtx_pt or 1) < 128,
             f"route {self.id}: rtx_ssrc and rtx_pt go together, neither is 0",
+        )
+        _check(
+            self.red_pt is None or 0 < self.red_pt < 128,
+            f"route {self.id}: red_pt {self.red_pt} is not in 1..127",
         )
         _check_label("mid", self.mid)
 

@@ -90,6 +90,7 @@ def _source_set(to: Any, source: Source) -> None:
     to.clock_hz, to.pt = source.clock_hz, source.pt
     to.queue, to.codec = int(source.queue), int(source.codec)
     to.rtx_pt, to.rtx_ssrc = source.rtx_pt or 0, source.rtx_ssrc or 0
+    to.red_pt = source.red_pt or 0
 
 
 def _route_set(to: Any, route: Route) -> None:
@@ -97,6 +98,7 @@ def _route_set(to: Any, route: Route) -> None:
     to.source, to.source_owner = route.source, route.source_worker
     to.out_ssrc, to.ts_offset, to.seq_start = route.out_ssrc, route.ts_offset, route.seq_start
     to.pt, to.flags = route.pt, lib.VC_ROUTE_GATED if route.gated else 0
+    to.red_pt = route.red_pt or 0
     _bytes(to.mid, route.mid.encode())
     if route.rtx_ssrc is not None and route.rtx_pt is not None:
         to.rtx_ssrc, to.rtx_pt, to.rtx_seq_start = (

@@ -55,3 +55,14 @@ def test_estimate() -> None:
     record.type = lib.VC_EVT_ESTIMATE
     record.u.estimate.leg, record.u.estimate.bitrate_bps = 4, 700_000
     assert decode_event(record) == EstimateReceived(4, 700_000)
+
+
+def test_red() -> None:
+    source = encode(SourceSet(Source(2, 1, ssrc=5, pt=111, red_pt=63)), 1).u.source_set
+    assert (source.pt, source.red_pt) == (111, 63)
+    assert encode(RouteSet(Route(3, 1, 2, 0, 9, pt=111, red_pt=45)), 1).u.route_set.red_pt == 45
+    assert encode(RouteSet(Route(3, 1, 2, 0, 9, pt=111)), 1).u.route_set.red_pt == 0
+    with pytest.raises(ValueError, match="red_pt"):
+        Source(2, 1, ssrc=5, pt=111, red_pt=111)
+    with pytest.raises(ValueError, match="red_pt"):
+        Route(3, 1, 2, 0, 9, red_pt=128)
