@@ -17,7 +17,7 @@ DEBS := gcc make clang llvm clang-format libclang-rt-14-dev libc6-dev linux-libc
 FLAME_DEBS := python3-bpfcc linux-headers-$(shell dpkg --print-architecture) linux-perf libc6-dbg
 
 # The browsers of `make demo-browser` and of tests/browser; nothing else needs them.
-BROWSER_DEBS := chromium fonts-dejavu-core
+BROWSER_DEBS := chromium firefox-esr fonts-dejavu-core
 
 .PHONY: all setup debs venv build native ebpf dataplane demo test lint fuzz clean
 .DEFAULT_GOAL := all
@@ -75,15 +75,23 @@ lock:
 
 # ---- build ----------------------------------------------------------------------------------
 
-build: setup dataplane ebpf native
+build: setup dataplane ebpf native demo-bpf
 
 # The second one is the test build, in which a worker hangs on demand (vcfwd demo --chaos worker).
 dataplane: $(STAMPS)/debs
 	$(MAKE) -s -C c_helpers
 	$(MAKE) -s -C c_helpers FAULTS=1
+	$(MAKE) -s -C perf generator
 
 ebpf: $(STAMPS)/debs
 	$(MAKE) -s -C ebpf
+
+# The program that loses datagrams in the browser lab; no part of a node.
+demo-bpf: build/demo/loss.bpf.o
+.PHONY: demo-bpf
+build/demo/%.bpf.o: forwarder/demo/browser/%.bpf.c $(STAMPS)/debs
+	@mkdir -p build/demo
+	clang -O2 -g -target bpf -mcpu=v3 -Wall -Wextra -Werror -idirafter /usr/include/$$(gcc -dumpmachine) -c $< -o $@
 
 native: $(STAMPS)/native
 $(STAMPS)/native: $(STAMPS)/venv c_helpers/ffi_bpf_build.py c_helpers/ffi_ring_build.py c_helpers/include/vcfwd/abi.h \

@@ -25,10 +25,16 @@ def demo_browser(
     seconds: Annotated[
         float, typer.Option(min=1.0, max=600.0, help="Of media, after the last join.")
     ] = 10.0,
-    browsers: Annotated[str, typer.Option(help="Kinds of browsers: chromium.")] = "chromium",
+    browsers: Annotated[
+        str, typer.Option(help="Kinds, in the order of participants: chromium,firefox.")
+    ] = "chromium",
     simulcast: Annotated[bool, typer.Option("--simulcast", help="Not served yet.")] = False,
-    loss: Annotated[float, typer.Option(min=0.0, max=90.0, help="Not served yet.")] = 0.0,
-    no_repair: Annotated[bool, typer.Option("--no-repair", help="Not served yet.")] = False,
+    loss: Annotated[
+        float, typer.Option(min=0.0, max=0.9, help="Share of datagrams lost each way, seeded.")
+    ] = 0.0,
+    no_repair: Annotated[
+        bool, typer.Option("--no-repair", help="The page offers neither NACK nor RTX.")
+    ] = False,
     pcap: Annotated[
         Path | None, typer.Option(help="Writes the packets of both links into this file.")
     ] = None,
@@ -45,31 +51,29 @@ def demo_browser(
 
     Example: vcfwd demo-browser --participants 3 --json
     """
-    from forwarder.demo.browser import chromium
-    from forwarder.demo.browser.options import CODECS, PATHS, BrowserOptions
+    from forwarder.demo.browser.driven import missing
+    from forwarder.demo.browser.options import CODECS, KINDS, PATHS, BrowserOptions
 
     for option, value, allowed in (("path", path, PATHS), ("codec", codec, CODECS)):
         if value not in allowed:
             _fail(f"--{option} {value}: it must be one of {', '.join(allowed)}")
-    for name in browsers.split(","):
-        if name != "chromium":
-            _fail(f"--browsers {name}: this version drives chromium only")
+    kinds = tuple(browsers.split(","))
+    if unknown := [kind for kind in kinds if kind not in KINDS]:
+        _fail(f"--browsers {unknown[0]}: it must be one of {', '.join(KINDS)}")
     if simulcast:
         _fail("--simulcast: this version forwards one layer of each picture")
-    if loss or no_repair:
-        _fail(
-            f"{'--loss' if loss else '--no-repair'}: "
-            "this version neither drops packets on purpose nor repairs losses of browsers"
-        )
     if pcap is not None and not pcap.parent.is_dir():
         _fail(f"--pcap {pcap}: there is no directory {pcap.parent}")
-    if reason := chromium.missing():
+    if reason := missing(kinds[:participants]):
         _fail(reason)
     options = BrowserOptions(
         participants=participants,
         path=path,
         codec=codec,
         ipv6=ipv6,
+        browsers=kinds[:participants],
+        loss=loss,
+        repair=not no_repair,
         seconds=seconds,
         pcap=pcap,
         out=out,

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from forwarder.demo.browser import chromium
+from forwarder.demo.browser.driven import missing
 
 HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    reason = chromium.missing()
+    reason = missing(("chromium", "firefox"))
     if reason is None:
         return
     skip = pytest.mark.skip(reason=reason)

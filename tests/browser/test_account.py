@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from forwarder.demo.browser import capture
+from forwarder.demo.browser.machine import idle_share, unread
 from forwarder.demo.browser.options import BrowserOptions
 from forwarder.demo.browser.result import Evidence, Seen, conclude, frames_lost, slow
-from forwarder.demo.browser.run import idle_share, unread
 from forwarder.demo.namespaces import Host
 
 
@@ -45,6 +45,7 @@ def browser(me: int, other: int) -> Seen:
                 "wrong_seen": [],
                 "rendered": seen,
                 "decoded": frames,
+                "received": [],
                 "statistics": connection(incoming),
             }
         ],
@@ -146,15 +147,20 @@ def test_lost_frames_are_counted_between_the_first_and_the_last_decoded() -> Non
         return [((start + 6000 * n + shift) % 2**32, n) for n in numbers]
 
     sent = at(1, 2, 3, 4, 5, 6)
-    assert frames_lost(sent, at(2, 3, 5, shift=offset), [2, 3, 5]) == 1
-    assert frames_lost(sent, at(2, 5, shift=offset), [2, 3, 4, 5]) == 0
-    assert frames_lost(sent, at(2, 3, 4, shift=offset), [2, 3, 4]) == 0
-    assert frames_lost(sent, [], []) == 0
-    assert frames_lost([], at(2, 3), [2, 3]) == 0
+    assert frames_lost(sent, at(2, 3, 5, shift=offset), [2, 3, 5], [], 99) == 1
+    assert frames_lost(sent, at(2, 5, shift=offset), [2, 3, 4, 5], [], 99) == 0
+    assert frames_lost(sent, at(2, 3, 4, shift=offset), [2, 3, 4], [], 99) == 0
+    # A browser that tells only what arrived whole, and how many frames it decoded.
+    arrived = [rtp for rtp, _ in at(2, 3, 4, 5, 6, shift=offset)]
+    assert frames_lost(sent, at(2, 5, shift=offset), [2, 5], arrived, 99) == 0
+    assert frames_lost(sent, at(2, 5, shift=offset), [2, 5], arrived, 3) == 1
+    assert frames_lost(sent, at(2, 5, shift=offset), [2, 5], arrived[:2], 99) == 2
+    assert frames_lost(sent, [], [], [], 99) == 0
+    assert frames_lost([], at(2, 3), [2, 3], [], 99) == 0
     # Guesses that are off, as on a busy machine: 1, 3, 4 and 6 were encoded, not 2, 3, 4, 5.
     guessed = [(rtp, n) for (rtp, _), n in zip(at(1, 3, 4, 6), (2, 3, 4, 5), strict=True)]
-    assert frames_lost(guessed, at(1, 3, 6, shift=offset), [1, 3, 4, 6]) == 0
-    assert frames_lost(guessed, at(1, 3, 6, shift=offset), [1, 3, 6]) == 1
+    assert frames_lost(guessed, at(1, 3, 6, shift=offset), [1, 3, 4, 6], [], 99) == 0
+    assert frames_lost(guessed, at(1, 3, 6, shift=offset), [1, 3, 6], [], 99) == 1
 
 
 def test_a_machine_too_slow_is_told() -> None:
@@ -163,6 +169,8 @@ def test_a_machine_too_slow_is_told() -> None:
     seen.snapshot.update(painted=50, pause_ms=230.0)
     seen.snapshot["publish"]["rtp"][0]["qualityLimitationDurations"] = {"cpu": 1.5}
     assert len(slow([seen], 15, 0.01)) == 4
+    del seen.snapshot["encoded"][40:43]  # 4 x 66.7 ms from one to the next
+    assert "did not capture for 267 ms" in "".join(slow([seen], 15, 0.01))
 
 
 def test_the_share_of_idle_time() -> None:

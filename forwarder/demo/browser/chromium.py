@@ -7,7 +7,6 @@ host.  Everything here is bounded in time; DemoError tells which browser failed 
 from __future__ import annotations
 
 import asyncio
-import importlib.resources
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -16,20 +15,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from forwarder.demo.browser.options import CHROMIUM
+from forwarder.demo.browser.driven import (
+    CALL_S,
+    CLOSE_S,
+    LAUNCH_S,
+    ORIGIN,
+    VIEWPORT,
+    failed,
+    note,
+    page_file,
+)
+from forwarder.demo.browser.options import BINARIES
 from forwarder.demo.namespaces import Host
 from forwarder.demo.options import DemoError
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page, Playwright, Route
 
-LAUNCH_S = 60.0  # cold start of Chromium on two loaded cores
-CALL_S = 20.0  # one call into the page, unless the caller knows better
-CLOSE_S = 10.0
-CONSOLE_KEPT = 20  # lines of the page's console that an error quotes
-# The page is not of the node's origin, so that CORS is in play; the name resolves nowhere: the
-# request is answered here.  https, for what browsers keep to secure contexts.
-ORIGIN = "https://vcfwd-lab.test"
 FLAGS = (
     "--headless=new",
     "--remote-debugging-pipe",
@@ -60,19 +62,6 @@ FLAGS = (
 )
 
 
-def missing() -> str | None:
-    """What the lab needs and this machine lacks, as a sentence; None if all is there."""
-    if os.geteuid() != 0:
-        return "browsers run in network namespaces: run it as root"
-    if not CHROMIUM.exists():
-        return f"there is no {CHROMIUM}: run 'make browser-debs' as root once"
-    try:
-        importlib.import_module("playwright")
-    except ImportError:
-        return "Playwright is missing: install the extra `browser`"
-    return None
-
-
 @asynccontextmanager
 async def playwright() -> AsyncIterator[Playwright]:
     """The driver process that all browsers of one run share."""
@@ -90,6 +79,7 @@ class Chromium:
     version: str
     page: Page
     console: list[str]
+    kind: str = "chromium"
 
     @classmethod
     async def open(
@@ -99,7 +89,9 @@ class Chromium:
         nsenter = shutil.which("nsenter")
         if nsenter is None:
             raise DemoError("there is no nsenter: install util-linux")
-        program, *arguments = host.command(str(CHROMIUM), *FLAGS, f"--user-data-dir={profile}")
+        program, *arguments = host.command(
+            str(BINARIES["chromium"]), *FLAGS, f"--user-data-dir={profile}"
+        )
         try:
             browser = await driver.chromium.launch(
                 executable_path=nsenter if program == "nsenter" else program,
@@ -116,37 +108,46 @@ class Chromium:
             async with asyncio.timeout(LAUNCH_S):
                 page, console = await _page(browser)
         except Exception as error:
-            raise _failed(name, "start", error, []) from error
+            raise failed(name, "start", error, []) from error
         return cls(name, browser.version, page, console)
 
     async def call(self, method: str, *arguments: Any, timeout_s: float = CALL_S) -> Any:
         """`lab.METHOD(...ARGUMENTS)` in the page."""
-        script = f"(a) => lab.{method}(...a)"
+        return await self._run(f"(...a) => lab.{method}(...a)", method, arguments, timeout_s)
+
+    async def evaluate(self, script: str, *arguments: Any, timeout_s: float = CALL_S) -> Any:
+        """The value of a function's source text, called with the arguments."""
+        return await self._run(script, "evaluate", arguments, timeout_s)
+
+    async def _run(self, script: str, what: str, arguments: Any, timeout_s: float) -> Any:
         try:
             async with asyncio.timeout(timeout_s):
-                return await self.page.evaluate(script, list(arguments))
+                return await self.page.evaluate(f"(a) => ({script})(...a)", list(arguments))
         except Exception as error:
-            raise _failed(self.name, method, error, self.console) from error
+            raise failed(self.name, what, error, self.console) from error
+
+    async def reload(self) -> None:
+        """Loads the page anew, as F5 does."""
+        try:
+            await self.page.reload(timeout=LAUNCH_S * 1000)
+        except Exception as error:
+            raise failed(self.name, "reload", error, self.console) from error
 
     async def screenshot(self, path: Path) -> None:
         try:
             await self.page.screenshot(path=path, timeout=CALL_S * 1000)
         except Exception as error:
-            raise _failed(self.name, "screenshot", error, self.console) from error
+            raise failed(self.name, "screenshot", error, self.console) from error
 
 
 async def _page(browser: Browser) -> tuple[Page, list[str]]:
     context = await browser.new_context(
-        ignore_https_errors=True, viewport={"width": 1060, "height": 640}
+        ignore_https_errors=True, viewport={"width": VIEWPORT[0], "height": VIEWPORT[1]}
     )
-    files = importlib.resources.files("forwarder.demo.browser")
-    types = {"page.html": "text/html", "page.js": "text/javascript"}
 
     async def serve(route: Route) -> None:
-        name = route.request.url.removeprefix(f"{ORIGIN}/")
-        if name in types:
-            body = (files / name).read_text()
-            await route.fulfill(status=200, content_type=types[name], body=body)
+        if found := page_file(route.request.url):
+            await route.fulfill(status=200, content_type=found[0], body=found[1])
         else:
             await route.fulfill(status=404, body="")
 
@@ -154,13 +155,9 @@ async def _page(browser: Browser) -> tuple[Page, list[str]]:
     page = await context.new_page()
     console: list[str] = []
 
-    def note(line: str) -> None:
-        console.append(line)
-        del console[:-CONSOLE_KEPT]
-
-    page.on("console", lambda message: note(f"{message.type}: {message.text}"))
-    page.on("pageerror", lambda error: note(f"exception: {error}"))
-    page.on("crash", lambda _: note("the page crashed"))
+    page.on("console", lambda message: note(console, f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: note(console, f"exception: {error}"))
+    page.on("crash", lambda _: note(console, "the page crashed"))
     await page.goto(f"{ORIGIN}/page.html")
     return page, console
 
@@ -172,9 +169,3 @@ async def _close(browser: Browser) -> None:
             await browser.close()
     except Exception:  # gone already; the driver's end reaps it
         return
-
-
-def _failed(name: str, what: str, error: Exception, console: list[str]) -> DemoError:
-    words = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    lines = "".join(f"\n  {line}" for line in console)
-    return DemoError(f"{name}: {what} failed: {words}{lines}")

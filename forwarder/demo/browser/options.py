@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-CHROMIUM = Path("/usr/bin/chromium")  # Debian's
+# Debian's.
+BINARIES = {"chromium": Path("/usr/bin/chromium"), "firefox": Path("/usr/bin/firefox-esr")}
 FPS = 15
 WIDTH, HEIGHT = 320, 180
 CODECS = ("vp8", "vp9", "h264", "av1")
+KINDS = tuple(BINARIES)
 PATHS = ("xdp", "udp")
 
 
@@ -19,6 +21,9 @@ class BrowserOptions:
     participants: int = 2
     path: str = "xdp"
     codec: str = "vp8"
+    browsers: tuple[str, ...] = ("chromium",)  # kinds, in the order of participants, and again
+    loss: float = 0.0  # of all datagrams between browsers and node, both ways; 0 to 1
+    repair: bool = True  # NACK and RTX are offered
     ipv6: bool = False
     seconds: float = 10.0
     fps: int = FPS

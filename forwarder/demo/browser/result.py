@@ -12,16 +12,20 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
+from forwarder.demo.browser.losses import Lost
 from forwarder.demo.browser.options import BrowserOptions
 from forwarder.demo.result import Outcome
 
 SLOW_SHARE = 0.8  # a page that painted less than this of what was due is on too slow a machine
-PAUSE_MS = 150  # a viewer counts a freeze from so much over the interval on
+PAUSE_MS = 100  # over the interval; viewers count a freeze from 150 ms on, some of them their own
 IDLE_SHARE = 0.05  # of the processors' time; with less, nobody gets his in time
 GUESS_OFF = 8  # so far off may the guessed number of an encoded frame be
 CODES_SHARE = 0.5  # of the frames encoded while somebody watched, so many must have been read
+FLAWLESS = ("packets_lost", "frames_lost", "freezes")  # zero where nothing is lost on purpose
+LOST_SHARE = 0.01  # of the frames; with repair no more may be lost for good
 EXPLAINED = ("stun", "dtls", "quic")  # classes of datagrams that belong to the supervisor
 
 
@@ -51,6 +55,7 @@ class Evidence:
     node_log: str = ""  # its end
     delete_statuses: list[int] = field(default_factory=list)
     screenshots: list[str] = field(default_factory=list)
+    lost: Lost = field(default_factory=Lost)
 
 
 def conclude(evidence: Evidence) -> Outcome:
@@ -69,7 +74,7 @@ def conclude(evidence: Evidence) -> Outcome:
             for b in evidence.browsers
         ],
         "pairs": pairs,
-        "loss": _loss(evidence.browsers),
+        "loss": _loss(evidence.browsers, evidence.lost),
         "media_packets_in": _grown(before, evidence.media, "routed"),
         "media_packets_out": _grown(before, evidence.media, "transmitted"),
         "slow_path_media_packets": _grown(before, after, "rx_socket"),
@@ -95,14 +100,29 @@ def slow(browsers: list[Seen], fps: int, idle_share: float) -> list[str]:
             why.append(f"{name} painted {snapshot['painted']} of {snapshot['due']} frames")
         if snapshot["pause_ms"] > 1000 / fps + PAUSE_MS:
             why.append(f"{name} did not paint for {snapshot['pause_ms']:.0f} ms")
+        pause_ms = (
+            max((now - then for then, now in _neighbours(snapshot["encoded"])), default=0) / 90
+        )
+        if pause_ms > 1000 / fps + PAUSE_MS:
+            why.append(f"{name} did not capture for {pause_ms:.0f} ms")
         for rtp in snapshot["publish"]["rtp"]:
             if rtp.get("qualityLimitationDurations", {}).get("cpu", 0) > 0:
                 why.append(f"the encoder of {name} was limited by the processor")
     return why
 
 
+def _neighbours(encoded: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """RTP timestamps of each frame and the next, unwrapped."""
+    times = [rtp for rtp, _ in encoded]
+    return [(then, then + (now - then) % 2**32) for then, now in pairwise(times)]
+
+
 def frames_lost(
-    encoded: list[tuple[int, int]], rendered: list[tuple[int, int]], decoded: list[int]
+    encoded: list[tuple[int, int]],
+    rendered: list[tuple[int, int]],
+    decoded: list[int],
+    received: list[int],
+    frames_decoded: int,
 ) -> int:
     """By painted number, between the viewer's first and last frame.
 
@@ -110,12 +130,20 @@ def frames_lost(
     numbers of `encoded` are guesses from times (page.js).  The forwarder adds one offset to the
     timestamps of a stream, so that what was read tells which encoded frame it was.  What is decoded
     was encoded: where both are counted between the same two frames, they differ by the lost ones.
+    Where the browser does not tell each decoded frame, `received` are the RTP timestamps of those
+    that arrived whole; of them at most `frames_decoded` were decoded.
     """
     places = _places(encoded, rendered)
     if not places:
         return 0
     (first, low), (last, high) = min(places), max(places)
-    return max(0, last - first + 1 - sum(1 for number in set(decoded) if low <= number <= high))
+    taken = sum(1 for number in set(decoded) if low <= number <= high)
+    if received:
+        times = {number: rtp for rtp, number in rendered}
+        begin, end = times[low], times[high]
+        got = sum(1 for rtp in set(received) if (rtp - begin) % 2**32 <= (end - begin) % 2**32)
+        taken = max(taken, min(got, frames_decoded))
+    return max(0, last - first + 1 - taken)
 
 
 def _places(
@@ -156,7 +184,11 @@ def _pairs(evidence: Evidence, viewer: Seen) -> list[dict[str, Any]]:
                 "packets_lost": sum(r.get("packetsLost", 0) for r in (video, audio)),
                 "frames_published": len(encoded[view["from"]]),
                 "frames_lost": frames_lost(
-                    encoded[view["from"]], view["rendered"], view["decoded"]
+                    encoded[view["from"]],
+                    view["rendered"],
+                    view["decoded"],
+                    view["received"],
+                    video.get("framesDecoded", 0),
                 ),
                 "freezes": video.get("freezeCount", 0),
                 "audio_energy": round(audio.get("totalAudioEnergy", 0.0), 6),
@@ -178,12 +210,12 @@ def _cipher(browser: Seen) -> str:
     return ",".join(sorted(found))
 
 
-def _loss(browsers: list[Seen]) -> dict[str, int]:
-    """No packet is dropped on purpose here; repair is what the browsers counted."""
+def _loss(browsers: list[Seen], lost: Lost) -> dict[str, int]:
+    """What was dropped on purpose; repair is what the browsers counted."""
     rtp = [entry for b in browsers for c in _connections(b) for entry in c["rtp"]]
     return {
-        "offered": 0,
-        "dropped": 0,
+        "offered": lost.offered,
+        "dropped": lost.dropped,
         "rtx_in": sum(entry.get("retransmittedPacketsSent", 0) for entry in rtp),
         "rtx_out": sum(entry.get("retransmittedPacketsReceived", 0) for entry in rtp),
         "nacks": sum(entry.get("nackCount", 0) for entry in rtp),
@@ -256,18 +288,23 @@ def _faults(evidence: Evidence, report: Mapping[str, Any]) -> list[str]:
     """What a viewer would call wrong."""
     faults = []
     count, codec = len(evidence.browsers), evidence.options.codec
+    lossy = evidence.options.loss > 0
     if len(report["pairs"]) != count * (count - 1):
         faults.append(f"{len(report['pairs'])} pairs, not {count * (count - 1)}")
     for pair in report["pairs"]:
         who = f"{pair['from']} to {pair['to']}"
-        for key in ("codes_wrong", "packets_lost", "frames_lost", "freezes"):
+        for key in ("codes_wrong",) if lossy else ("codes_wrong", *FLAWLESS):
             if pair[key]:
                 faults.append(f"{who}: {key} {pair[key]}")
+        if lossy and evidence.options.repair:
+            lost, published = pair["frames_lost"], pair["frames_published"]
+            if lost > LOST_SHARE * published:
+                faults.append(f"{who}: {lost} of {published} frames were lost for good")
         for key in ("frames_decoded", "codes_read", "audio_energy"):
             if not pair[key]:
                 faults.append(f"{who}: no {key}")
         due = min(pair["frames_published"], evidence.options.fps * evidence.options.seconds)
-        if pair["codes_read"] < CODES_SHARE * due:
+        if pair["codes_read"] < CODES_SHARE * due and evidence.options.repair:
             faults.append(f"{who}: only {pair['codes_read']} of {due:g} frames were read")
         if pair["codec"] != codec:
             faults.append(f"{who}: the codec is {pair['codec'] or 'unknown'}, not {codec}")
