@@ -120,6 +120,12 @@ def check_new_room(count: int, limits: Limits) -> None:
         )
 
 
+def check_open(shut: str) -> None:
+    """`shut`: why nobody new is admitted to the node."""
+    if shut:
+        raise Refused(ErrorCode.UNAVAILABLE, shut)
+
+
 def check_join(room: Room, role: Role) -> None:
     """A host counts as active, backstage as passive."""
     if role.may_publish and room.active >= room.max_active:

@@ -89,6 +89,7 @@ class Rooms(BrowserRooms, Audience):
             admission.check_room_id(room_id)
             if RoomId(room_id) in state.rooms:
                 raise Refused(ErrorCode.ROOM_EXISTS, f"there is a room {room_id!r} already")
+        admission.check_open(state.shut)
         admission.check_new_room(len(state.rooms), limits)
         room = Room(
             id=RoomId(room_id) if room_id is not None else self._new_room_id(),
@@ -150,6 +151,10 @@ class Rooms(BrowserRooms, Audience):
             state.empty.pop(room.id, None)
         state.events.append(events.ParticipantJoined(room.id, view_participant(participant)))
         return participant
+
+    def shut(self, reason: str) -> None:
+        """From now on rooms and participants that are new are refused; who resumes is not new."""
+        self.state.shut = reason
 
     def resume(self, secret: str, now: float) -> Participant:
         """The participant of this secret, on its old leg; also while its old session is open."""

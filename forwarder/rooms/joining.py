@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from forwarder.ids import ParticipantId
-from forwarder.rooms.admission import check_join, check_text, choose_suite
+from forwarder.rooms.admission import check_join, check_open, check_text, choose_suite
 from forwarder.rooms.allocate import (
     CNAME_BYTES,
     PASSWORD_BYTES,
@@ -33,6 +33,7 @@ def new_participant(
 ) -> Participant:
     """Checks and allocates; the caller adds it to the books."""
     check_text("your name", name)
+    check_open(state.shut)
     check_join(room, role)
     suite = choose_suite(suites)
     leg = state.new_leg()

@@ -86,6 +86,8 @@ class State(Pools):
         self.away: dict[ParticipantId, float] = {}
         """Deadlines; grace is the same for all and time goes forward, so the first is the next."""
         self.empty: dict[RoomId, float] = {}
+        self.shut = ""
+        """Why nobody new is admitted; empty: the node is open."""
         self.events: deque[Event] = deque()
         self._marks = _Marks()
 
