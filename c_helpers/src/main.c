@@ -2,11 +2,13 @@
 /* vcfwd-dataplane: arguments, signals and the control socket; the work is in the worker threads.
 
      vcfwd-dataplane --run-dir DIR [--control-fd N]
+     vcfwd-dataplane --version
 
    The main thread listens on DIR/dataplane.sock, and takes N, when given, as a connection that
    is already there.  One supervisor at a time: a new connection replaces the old one.  SETUP
    starts the workers; every descriptor it brought is kept and given back on GET, so that a
-   supervisor that comes back finds sockets and memory as they were.
+   supervisor that comes back finds sockets and memory as they were.  DIR/dataplane.version names
+   the build that serves: another one's supervisor reads before it connects whether they fit.
 
    Exit status: 0 after SHUTDOWN, SIGTERM (SIGINT too, unless this process leads a session of its
    own: then a terminal's Ctrl-C is the supervisor's matter), or orphan_s without a supervisor;
@@ -21,10 +23,16 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "../../ebpf/abi.h"
 #include "plane.h"
 #include "privilege.h"
 
 #define ORPHAN_UNSET_S 30 /* without a supervisor before any SETUP */
+#define VERSION_FILE "dataplane.version"
+
+#ifndef VC_VERSION
+#define VC_VERSION "unknown"
+#endif
 
 #ifdef VC_FAULTS
 extern volatile int vc_fault_hang_worker;
@@ -42,6 +50,26 @@ static int complain(const char *sentence)
 {
     fprintf(stderr, "vcfwd-dataplane: %s\n", sentence);
     return 1;
+}
+
+/* Two lines: the build, and what it must agree on with a supervisor (dataplane/contract.py). */
+static int print_version(FILE *file)
+{
+    return fprintf(file, "version %s\ncontract abi%u-%016llx-steer%u\n", VC_VERSION, VC_ABI_VERSION,
+                   (unsigned long long)vc_layout_hash(), VC_STEER_ABI_VERSION) < 0;
+}
+
+/* In the run directory, which is the working directory.  A whole file or none. */
+static void write_version(void)
+{
+    FILE *file = fopen(VERSION_FILE ".part", "w");
+    int bad;
+
+    if (!file)
+        return;
+    bad = print_version(file);
+    if (fclose(file) == 0 && !bad)
+        rename(VERSION_FILE ".part", VERSION_FILE);
 }
 
 static int open_signals(void)
@@ -169,6 +197,7 @@ int main(int argc, char **argv)
 {
     static const struct option options[] = { { "run-dir", required_argument, NULL, 'r' },
                                              { "control-fd", required_argument, NULL, 'c' },
+                                             { "version", no_argument, NULL, 'v' },
                                              { 0 } };
     static struct daemon d = { .connection = -1 };
     const char *run_dir = NULL, *why;
@@ -179,6 +208,8 @@ int main(int argc, char **argv)
             run_dir = optarg;
         else if (option == 'c')
             d.connection = atoi(optarg);
+        else if (option == 'v')
+            return print_version(stdout);
         else
             return 1;
     }
@@ -194,6 +225,7 @@ int main(int argc, char **argv)
             vc_control_send_error(d.connection, why);
         return complain(why);
     }
+    write_version();
     d.alone_ns = vc_clock_ns();
     status = serve(&d);
     if (d.running && vc_plane_stop(&d.plane))

@@ -13,18 +13,19 @@ import fcntl
 import logging
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from forwarder.dataplane import contract
 from forwarder.dataplane import counters as tallies
 from forwarder.dataplane.abi import Segment
 from forwarder.dataplane.control import Control, Ready
 from forwarder.dataplane.parts import Parts, assemble, create, drain
 from forwarder.dataplane.setup import Local, Setup, SetupFlags
 from forwarder.dataplane.sockets import Group
+from forwarder.dataplane.spawn import find_binary, last_words, served, spawn
 from forwarder.dataplane.started import Started
 from forwarder.dataplane.starved import STARVED_MAX_NS, Starvation
 from forwarder.dataplane.tally import LegStats, RouteStats, Snapshot, SourceMeter, SourceStats
@@ -33,26 +34,9 @@ from forwarder.errors import DataPlaneError, DataPlaneLost
 
 log = logging.getLogger(__name__)
 
-LOG_NAME = "dataplane.log"
-LOG_MAX = 1 << 20
-"""Bytes after which the log starts anew at the next start."""
 RESTART_PAUSE_S = (0.0, 0.1, 0.3, 1.0, 2.0)
 """Pauses before the attempts of one restart; the last one repeats."""
 END_TIMEOUT_S = 4.0
-
-
-def find_binary() -> Path:
-    """VCFWD_DATAPLANE, else build/vcfwd-dataplane of the checkout, else /usr/lib/vcfwd/."""
-    named = os.environ.get("VCFWD_DATAPLANE")
-    places = [Path(named)] if named else [
-        Path(__file__).resolve().parents[2] / "build" / "vcfwd-dataplane",
-        Path("/usr/lib/vcfwd/vcfwd-dataplane"),
-    ]  # fmt: skip
-    for place in places:
-        if os.access(place, os.X_OK):
-            return place
-    tried = " or ".join(str(place) for place in places)
-    raise DataPlaneError(f"there is no data plane program at {tried}: run 'make dataplane'")
 
 
 class DataPlane:
@@ -72,8 +56,11 @@ class DataPlane:
         on_failed: Callable[[str], None] | None = None,
         on_group: Callable[[Group], None] | None = None,
         watchdog_ms: int = STALE_NS // 1_000_000,
+        service: bool = False,
     ) -> None:
+        """`service`: somebody else (systemd) starts the process, and again when it was killed."""
         self.run_dir = run_dir
+        self._service = service
         self._stale_ns = watchdog_ms * 1_000_000
         self.on_restarted = on_restarted
         self.on_failed = on_failed
@@ -170,7 +157,8 @@ class DataPlane:
                 self._parts = None
                 raise
         self._watcher = asyncio.create_task(self._watch(), name="dataplane-watch")
-        return Started(adopted, self._pid)
+        changed = contract.changed(self.run_dir, self._on_disk) if adopted else ""
+        return Started(adopted, self._pid, changed)
 
     def take_lock(self) -> None:
         """The run directory is ours until close(); DataPlaneError when it is another's.
@@ -192,11 +180,14 @@ class DataPlane:
             ) from None
 
     async def _adopt(self) -> bool:
-        """Takes a data plane over that is set up; False when there is none.
+        """Takes a data plane over that is set up; False when there is none.  DataPlaneError when
+        it is of a build that does not fit: its calls go on, and it is not touched.
 
         One that was not set up yet (systemd may start it before us) is left to _launch; one
         that does not answer is ended.
         """
+        if why := contract.misfit(self.run_dir, self._on_disk):
+            raise DataPlaneError(why)
         control = Control.connect(self.run_dir)
         if control is None:
             return False
@@ -217,30 +208,26 @@ class DataPlane:
         self._attend(pid)
         return True
 
-    def _spawn(self) -> Control:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        path = self.run_dir / LOG_NAME
-        mode = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
-        if path.exists() and path.stat().st_size > LOG_MAX:
-            mode |= os.O_TRUNC
-        out = os.open(path, mode, 0o600)
-        with theirs:
-            try:
-                # Its own session: a terminal's Ctrl-C reaches the supervisor only, which
-                # decides.  Its log is a file: a pipe would tie its life to ours.
-                self._child = subprocess.Popen(
-                    [self._binary or find_binary(), "--run-dir", self.run_dir,
-                     "--control-fd", str(theirs.fileno())],
-                    stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-                    pass_fds=[theirs.fileno()], start_new_session=True,
-                )  # fmt: skip
-            except OSError as error:
-                ours.close()
-                raise DataPlaneError(f"cannot start the data plane: {error}") from error
-            finally:
-                os.close(out)
-        self._attend(self._child.pid)
-        return Control(ours)
+    def _on_disk(self) -> str:
+        """The version of the installed program; empty when it is not there."""
+        try:
+            return contract.version_of(self._binary or find_binary())
+        except DataPlaneError:
+            return ""
+
+    async def _reach(self) -> Control:
+        """A process that waits to be set up: somebody else's, or one that we start."""
+        if self._service:
+            control = await served(self.run_dir)
+        else:
+            found = Control.connect(self.run_dir)  # started by somebody else
+            if found is None:
+                self._child, control = spawn(self._binary or find_binary(), self.run_dir)
+                self._attend(self._child.pid)
+                return control
+            control = found
+        self._attend(control.peer_pid())
+        return control
 
     async def _launch(self, *, hold: bool = False) -> None:
         """`hold`: the workers receive nothing until Begin, for a table is to be replayed."""
@@ -250,12 +237,7 @@ class DataPlane:
             segment.format(parts.record)
         for bell in (*parts.cmd_bells, *parts.evt_bells):
             drain(bell)
-        waiting = Control.connect(self.run_dir)  # started by somebody else, not set up yet
-        if waiting is None:
-            control = self._spawn()
-        else:
-            control = waiting
-            self._attend(control.peer_pid())
+        control = await self._reach()
         try:
             self.ready = await control.setup(parts.record, parts.labelled())
         except BaseException:
@@ -337,14 +319,7 @@ class DataPlane:
                 elif now_ns - alive[stale] > STARVED_MAX_NS or not starvation.waits(stale):
                     await self.restart(f"worker {stale} gave no sign of life", pid=watched)
             else:
-                await self.restart(f"it ended; {self._last_words()}", pid=watched)
-
-    def _last_words(self) -> str:
-        try:
-            lines = (self.run_dir / LOG_NAME).read_text(errors="replace").splitlines()
-        except OSError:
-            lines = []
-        return f"its log ends with: {lines[-1]}" if lines else "its log is empty"
+                await self.restart(f"it ended; {last_words(self.run_dir)}", pid=watched)
 
     async def _stop_watching(self) -> None:
         if self._watcher is not None:
@@ -352,10 +327,11 @@ class DataPlane:
             await asyncio.gather(self._watcher, return_exceptions=True)
             self._watcher = None
 
-    async def shutdown(self) -> None:
-        """Ends the data plane and closes everything."""
+    async def shutdown(self, *, again: bool = False) -> None:
+        """Ends the data plane and closes everything.  `again`: start() follows; whoever keeps it as
+        a service starts what was killed, and leaves alone what ended by itself."""
         await self._stop_watching()
-        if self._control is not None and self._pidfd >= 0:
+        if self._control is not None and self._pidfd >= 0 and not (again and self._service):
             try:
                 self._control.shutdown()
                 await asyncio.wait_for(self._ended.wait(), END_TIMEOUT_S)
