@@ -28,14 +28,20 @@ def create(
     ] = None,
     max_active: Annotated[int | None, typer.Option(help="Participants that may publish.")] = None,
     max_passive: Annotated[int | None, typer.Option(help="Participants that only receive.")] = None,
+    codecs: Annotated[
+        str | None,
+        typer.Option(help="Video codecs that may be sent, best first: vp8,h264,vp9,av1."),
+    ] = None,
     run_dir: RunDir = None,
     json_: Json = False,
 ) -> None:
     """Creates a room and prints its id.
 
-    Example: vcfwd room create standup --max-active 20
+    Example: vcfwd room create standup --max-active 20 --codecs h264,vp8
     """
-    wanted = {"id": room, "max_active": max_active, "max_passive": max_passive}
+    wanted: dict[str, object] = {"id": room, "max_active": max_active, "max_passive": max_passive}
+    if codecs is not None:
+        wanted["codecs"] = [word.strip() for word in codecs.split(",") if word.strip()]
     body = {key: value for key, value in wanted.items() if value is not None}
     with errors_told("room create"):
         created = Admin(run_dir).request("POST", "/v1/rooms", body)
@@ -78,6 +84,7 @@ def show(room: RoomId, run_dir: RunDir = None, json_: Json = False) -> None:
             "created": when(found["created_at"]),
             "active": f"{found['active']} of {found['max_active']}",
             "passive": f"{found['passive']} of {found['max_passive']}",
+            "codecs": ", ".join(found["codecs"]),
         }
     )
     if found["participants"]:

@@ -64,9 +64,10 @@ class Control:
         self.bad_messages = 0
         self.closed_by_node: str | None = None
 
-    async def join(self) -> wire.Welcome:
-        """The first session; raises SessionRefused, SessionLost, ClientError."""
-        welcome = await self._open(self._token, None)
+    async def join(self, offer: str | None = None) -> wire.Welcome:
+        """The first session; raises SessionRefused, SessionLost, ClientError.  `offer`: SDP, where
+        somebody else does the media."""
+        welcome = await self._open(self._token, None, offer)
         self._ready.set()
         return welcome
 
@@ -87,7 +88,9 @@ class Control:
         if self._session is not None:
             self._session.abandon()
 
-    async def _open(self, token: str | None, resume: str | None) -> wire.Welcome:
+    async def _open(
+        self, token: str | None, resume: str | None, offer: str | None = None
+    ) -> wire.Welcome:
         session = await Session.open(self._target, token, self._message)
         old, self._session = self._session, session
         if old is not None:
@@ -99,6 +102,7 @@ class Control:
                 client=self._name,
                 resume=resume,
                 suites=self._suites,
+                offer=offer,
             )
         except BaseException:
             session.close()

@@ -240,6 +240,11 @@ class DtlsServer:
         self._expected.pop(who, None)
         self._finished.pop(who, None)
 
+    def close(self) -> None:
+        """Frees all that OpenSSL holds for handshakes."""
+        self._expected.clear()
+        self._finished.clear()
+
     def receive(self, who: ParticipantId, data: bytes, now: float) -> Output:
         """A datagram with a first byte of 20-63 from a validated 5-tuple of this participant."""
         if who in self._finished:

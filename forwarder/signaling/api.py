@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends, FastAPI, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
@@ -23,6 +23,7 @@ from forwarder import __version__
 from forwarder.errors import CodedError, ErrorCode, Refused, TokenError
 from forwarder.ids import RoomId
 from forwarder.rooms.roles import Role
+from forwarder.rtp.codecs import Codec, Kind
 from forwarder.signaling import whip
 from forwarder.signaling.asgi_h3 import AsgiApp, AsgiReceive, AsgiSend
 from forwarder.signaling.backend import Backend, RoomDetail, RoomInfo, WebRtc
@@ -48,7 +49,23 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
+def video(codec: Codec) -> Codec:
+    """ValueError: it is one of sound."""
+    if codec.kind is not Kind.VIDEO:
+        raise ValueError(f"{codec.value} is no video codec")
+    return codec
+
+
+def once(codecs: list[Codec]) -> list[Codec]:
+    """ValueError: one comes twice."""
+    if len(set(codecs)) != len(codecs):
+        raise ValueError("each codec once")
+    return codecs
+
+
 RoomIdText = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}\z")]
+VideoCodec = Annotated[Codec, Field(strict=False), AfterValidator(video)]
+VideoCodecs = Annotated[list[VideoCodec], Field(min_length=1, max_length=4), AfterValidator(once)]
 Limit = Annotated[int, Field(ge=0, le=LIMIT_MAX)]
 Name = Annotated[str, Field(min_length=1, max_length=NAME_MAX)]
 Ttl = Annotated[int, Field(ge=1, le=TTL_MAX_S, description="Seconds until it expires")]
@@ -58,6 +75,11 @@ class CreateRoom(Body):
     id: RoomIdText | None = Field(default=None, description="Room id; made up where it is left out")
     max_active: Limit | None = Field(default=None, description="Default: rooms.max_active")
     max_passive: Limit | None = Field(default=None, description="Default: rooms.max_passive")
+    codecs: VideoCodecs | None = Field(
+        default=None,
+        description="Video codecs that may be sent here, best first: what a browser that publishes "
+        "is answered by",
+    )
 
 
 class CreateToken(Body):
@@ -153,6 +175,7 @@ async def create_room(context: Needs, body: CreateRoom | None = None) -> RoomInf
         RoomId(wanted.id) if wanted.id is not None else None,
         max_active=wanted.max_active,
         max_passive=wanted.max_passive,
+        codecs=tuple(wanted.codecs) if wanted.codecs is not None else None,
     )
     return RoomInfo(**room.model_dump(include=set(RoomInfo.model_fields)))
 

@@ -29,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from forwarder.errors import ErrorCode
 from forwarder.ids import ParticipantId, RoomId
+from forwarder.rtp.codecs import Codec
 from forwarder.signaling.messages import (
     Answer,
     Data,
@@ -68,6 +69,7 @@ class RoomInfo(BaseModel):
     max_active: int
     max_passive: int
     track_count: int = Field(description="Published tracks")
+    codecs: list[str] = Field(default=[], description="Video codecs, best first")
 
 
 class SlotInfo(BaseModel):
@@ -187,9 +189,15 @@ class Backend(Protocol):
     # ---- the HTTP API -----------------------------------------------------------------------
 
     async def create_room(
-        self, room_id: RoomId | None, *, max_active: int | None, max_passive: int | None
+        self,
+        room_id: RoomId | None,
+        *,
+        max_active: int | None,
+        max_passive: int | None,
+        codecs: tuple[Codec, ...] | None = None,
     ) -> RoomInfo:
-        """ROOM_EXISTS if the id is taken; without an id one is made up."""
+        """ROOM_EXISTS if the id is taken; without an id one is made up.  `codecs`: video codecs,
+        best first."""
 
     async def list_rooms(self) -> list[RoomInfo]: ...
 

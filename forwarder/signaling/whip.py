@@ -65,8 +65,6 @@ def _refused(error: CodedError) -> Response:
     if error.code is ErrorCode.CODEC_UNSUPPORTED:
         status = 406  # the body is SDP as asked for; what it offers is not acceptable
     response = problem(error.code, str(error), status=status)
-    if status == 401:
-        response.headers["www-authenticate"] = "Bearer"  # RFC 6750 section 3
     if status == 503:
         response.headers["retry-after"] = str(RETRY_S)
     return response

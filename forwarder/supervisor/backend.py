@@ -13,12 +13,13 @@ from typing import Any, Protocol
 
 from forwarder.clock import Clock
 from forwarder.commands import KeyframeRequest
-from forwarder.errors import ErrorCode, HostError
+from forwarder.errors import ErrorCode, HostError, ProtocolError, Refused
 from forwarder.ice import IceLite, TuplesChanged
 from forwarder.ids import ParticipantId, RoomId
 from forwarder.rooms import events
 from forwarder.rooms.core import Rooms
 from forwarder.rooms.room import LegState, Participant
+from forwarder.rtp.codecs import Codec
 from forwarder.signaling import messages as m
 from forwarder.signaling.backend import RoomDetail, RoomInfo, Session
 from forwarder.signaling.tokens import Claims
@@ -51,6 +52,14 @@ class Guard(Protocol):
     def dismiss(self, flow_key: Tuple5) -> bool: ...
 
 
+class Offers(Protocol):
+    """Participants that join by an SDP offer (browsers.py)."""
+
+    async def join(self, claims: Claims, text: str) -> tuple[Participant, str]: ...
+
+    async def again(self, participant_id: ParticipantId, text: str) -> str: ...
+
+
 class StatusSource(Protocol):
     async def status(self) -> dict[str, Any]: ...
 
@@ -79,10 +88,14 @@ class RoomsBackend:
         self._sessions: dict[ParticipantId, Session] = {}
         self.on_event: Callable[[events.Event], None] | None = None
         """Hears each event before the sessions do."""
+        self.offers: Offers | None = None
 
     # ---- sessions ---------------------------------------------------------------------------
 
     async def join(self, claims: Claims, message: m.Join, session: Session) -> m.Welcome:
+        if message.offer is not None:
+            me, answer = await self._offers().join(claims, message.offer)
+            return self._welcome(me, message.id, session, resumed=False, answer=answer)
         me = self._rooms.join(
             claims.room_id,
             name=claims.name,
@@ -95,11 +108,28 @@ class RoomsBackend:
         return self._welcome(me, message.id, session, resumed=False)
 
     async def resume(self, message: m.Join, session: Session) -> m.Welcome:
+        if message.offer is not None:
+            raise ProtocolError(
+                ErrorCode.BAD_MESSAGE,
+                "join with resume takes up what there is: send the offer afterwards, by `offer`",
+            )
         me = self._rooms.resume(message.resume or "", self._clock.now())
         await self._settle()
         return self._welcome(me, message.id, session, resumed=True)
 
-    def _welcome(self, me: Participant, re: int, session: Session, *, resumed: bool) -> m.Welcome:
+    def _offers(self) -> Offers:
+        assert self.offers is not None  # the node sets it before anybody can join
+        return self.offers
+
+    def _welcome(
+        self,
+        me: Participant,
+        re: int,
+        session: Session,
+        *,
+        resumed: bool,
+        answer: str | None = None,
+    ) -> m.Welcome:
         # The address that the client reached first: it surely can reach it again.
         reached = (session.local[0], self._addresses[0][1] if self._addresses else 0)
         addresses = [reached] if reached in self._addresses else []
@@ -108,15 +138,16 @@ class RoomsBackend:
             me,
             self._rooms.others(me.id),
             self._rooms.tracks_of_others(me.id),
-            views.media_offer(me, addresses),
+            views.media_offer(me, addresses) if me.peer is None else None,
             re=re,
             resumed=resumed,
+            answer=answer,
         )
 
     def session_opened(self, participant_id: ParticipantId, session: Session) -> None:
         self._sessions[participant_id] = session
         me = self._rooms.participant(participant_id)
-        if me.subscriptions:
+        if me.subscriptions and me.peer is None:
             session.push(views.subscribed(me.subscriptions.values()))
         if me.leg_state is LegState.LIVE:
             session.push(m.LegState(state="live"))
@@ -133,7 +164,15 @@ class RoomsBackend:
 
     # ---- requests of a joined participant ---------------------------------------------------
 
+    def _native(self, participant_id: ParticipantId) -> None:
+        """Refused for a browser: what it sends and receives is said by SDP alone."""
+        if self._rooms.participant(participant_id).peer is not None:
+            raise Refused(
+                ErrorCode.FORBIDDEN, "you joined by an offer: publish and view by another one"
+            )
+
     async def publish(self, participant_id: ParticipantId, message: m.Publish) -> m.Published:
+        self._native(participant_id)
         specs = [views.track_spec(offer) for offer in message.tracks]
         tracks = self._rooms.publish(participant_id, specs)
         await self._settle()
@@ -143,10 +182,12 @@ class RoomsBackend:
         )
 
     async def unpublish(self, participant_id: ParticipantId, message: m.Unpublish) -> None:
+        self._native(participant_id)
         self._rooms.unpublish(participant_id, message.track_ids)
         await self._settle()
 
     async def subscribe(self, participant_id: ParticipantId, message: m.Subscribe) -> m.Subscribed:
+        self._native(participant_id)
         found = self._rooms.subscribe(participant_id, message.track_ids, message.auto)
         answer = views.subscribed(found, message.id)
         await self._settle()
@@ -155,13 +196,14 @@ class RoomsBackend:
     async def unsubscribe(
         self, participant_id: ParticipantId, message: m.Unsubscribe
     ) -> m.Unsubscribed:
+        self._native(participant_id)
         ended = self._rooms.unsubscribe(participant_id, message.track_ids)
         await self._settle()
         return m.Unsubscribed(re=message.id, track_ids=list(ended))
 
     async def keyframe(self, participant_id: ParticipantId, message: m.KeyframeRequest) -> None:
         subscription = self._rooms.subscription(participant_id, message.track_id)
-        await self._table.send(KeyframeRequest(subscription.track.source))
+        await self._table.send(KeyframeRequest(subscription.source))
 
     async def mute(self, participant_id: ParticipantId, message: m.Mute) -> None:
         self._rooms.mute(participant_id, message.track_id, message.muted)
@@ -173,15 +215,34 @@ class RoomsBackend:
             if target in self._sessions:
                 self._sessions[target].push(told)
 
+    async def offer(self, participant_id: ParticipantId, message: m.Offer) -> m.Answer:
+        text = await self._offers().again(participant_id, message.sdp)
+        return m.Answer(re=message.id, sdp=text)
+
+    async def view(self, participant_id: ParticipantId, message: m.View) -> None:
+        self._rooms.set_view(participant_id, message.participants, self._clock.now())
+        await self._settle()
+
+    async def layer(self, participant_id: ParticipantId, message: m.LayerWish) -> None:
+        layer = None if message.layer == "auto" else message.layer
+        self._rooms.set_layer(participant_id, message.mid, layer)
+        await self._settle()
+
     # ---- the HTTP API -----------------------------------------------------------------------
 
     async def create_room(
-        self, room_id: RoomId | None, *, max_active: int | None, max_passive: int | None
+        self,
+        room_id: RoomId | None,
+        *,
+        max_active: int | None,
+        max_passive: int | None,
+        codecs: tuple[Codec, ...] | None = None,
     ) -> RoomInfo:
         view = self._rooms.create_room(
             room_id,
             max_active=max_active,
             max_passive=max_passive,
+            codecs=codecs,
             now=self._clock.now(),
             created_at=self._clock.wall(),
         )

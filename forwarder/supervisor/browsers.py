@@ -1,64 +1,50 @@
-"""Participants that join by an SDP offer: offer -> room, STUN -> DTLS -> keys -> table.
+"""Participants that join by an SDP offer: WHIP, WHEP, and sessions whose `join` carries one.
 
-Law: the last flight of a handshake leaves when the keys are in force in the worker, so the
-client's first packet is never met without them.  A participant whose handshake does not finish in
-time leaves.  There is no session to be lost: while its addresses are valid it is here, when they
-are lost it has the grace period.
+Law: an offer is taken as a whole or changes nothing.  A participant of WHIP or WHEP has no session
+to be lost: while its addresses are valid it is here, when they are lost it has the grace period.
+One with a session is here while its session is, like a native client.
 """
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 from forwarder.clock import Clock
 from forwarder.errors import ErrorCode, ProtocolError, Refused
 from forwarder.ice import IceLite
-from forwarder.ice.dtls import DEADLINE_S, HALF_OPEN_MAX, DtlsServer, Output
+from forwarder.ice.dtls import DtlsServer
 from forwarder.ids import ParticipantId, RoomId
 from forwarder.rooms import events
 from forwarder.rooms.core import Rooms
 from forwarder.rooms.events import Event
-from forwarder.rooms.room import Participant, Peer, SlotSpec, TrackSpec
+from forwarder.rooms.room import Participant, Peer
 from forwarder.signaling import sdp
 from forwarder.signaling.backend import Answered, Patched
 from forwarder.signaling.sdp import Way
+from forwarder.signaling.sdp.model import Fingerprint
 from forwarder.signaling.tokens import Claims
-from forwarder.table import Ext, Tuple5, extensions
+from forwarder.supervisor.handshakes import Handshakes, Table
+from forwarder.supervisor.offers import (
+    BOTH,
+    check_kept,
+    check_session,
+    local,
+    peer_of,
+    remembered,
+    resource_id,
+    slot_spec,
+    track_specs,
+)
 
 log = logging.getLogger(__name__)
 
-BEAT_S = 0.1  # between looks at the timers of handshakes
-RESOURCE_BYTES = 24
-
-# The table carries no resends of its own, layers and rate feedback of a browser yet.
-TERMS = {
-    Way.RECEIVE: replace(sdp.WHIP, rtx=False, simulcast=False, feedback=False),
-    Way.SEND: replace(sdp.WHEP, rtx=False, feedback=False),
-}
-
-Send = Callable[[bytes], None]
-
-
-class Table(Protocol):
-    """The reconciler, as this file needs it."""
-
-    async def settle(self) -> None: ...
-
-
-def resource_id(participant: Participant) -> str:
-    """The unguessable part of a session's URL; the same after a restart of the supervisor."""
-    digest = hashlib.sha256(b"webrtc session " + participant.resume.encode()).digest()
-    return base64.urlsafe_b64encode(digest[:RESOURCE_BYTES]).decode()
+TERMS = {Way.RECEIVE: sdp.WHIP, Way.SEND: sdp.WHEP}
 
 
 class Browsers:
-    """Implements signaling's WebRtc."""
+    """Implements signaling's WebRtc, and the backend's part of a join by an offer."""
 
     def __init__(
         self,
@@ -73,71 +59,135 @@ class Browsers:
     ) -> None:
         self._rooms = rooms
         self._ice = ice
-        self._dtls = dtls
         self._table = table
         self._clock = clock
         self._announce = announce
         self._candidates = tuple(sdp.Candidate(ip, port) for ip, port in addresses)
+        self._counters = dtls.counters
+        self._handshakes = Handshakes(rooms, ice, dtls, table, clock, announce=announce)
+        self.datagram = self._handshakes.datagram
+        self.tick = self._handshakes.tick
+        self.close = self._handshakes.close
         self._by_resource: dict[str, ParticipantId] = {}
         self._resources: dict[ParticipantId, str] = {}
-        self._replies: dict[ParticipantId, Send] = {}
-        """How a client in a handshake is answered."""
-        self._held: dict[ParticipantId, list[bytes]] = {}
-        """Last flights that wait for their keys."""
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._beat: asyncio.TimerHandle | None = None
+        """Of WHIP and WHEP."""
+        self._fingerprints: dict[ParticipantId, Fingerprint] = {}
+        self._versions: dict[ParticipantId, int] = {}
+        """Of sessions that joined while this process was here."""
 
     def take_up(self) -> None:
         """After a restart of the supervisor: calls go on, their URLs lead to them again."""
         for me in list(self._rooms.participants()):
-            if me.peer is not None:
+            if me.peer is not None and me.peer.way != BOTH:
                 self._remember(me)
                 if me.nominated is not None:  # consent decides whether it is still there
                     self._rooms.returned(me.id)
 
-    def close(self) -> None:
-        if self._beat is not None:
-            self._beat.cancel()
-        for task in self._tasks:
-            task.cancel()
-
-    # ---- HTTP -------------------------------------------------------------------------------
+    # ---- offers -----------------------------------------------------------------------------
 
     async def offer(
         self, way: Way, claims: Claims, data: bytes, follow: str = "", layer: str = ""
     ) -> Answered:
-        """A new participant with what its offer can have; Refused or ProtocolError."""
-        if not self._rooms.has_room(claims.room_id):
-            raise Refused(ErrorCode.NO_SUCH_ROOM, f"there is no room {claims.room_id}")
-        if self._dtls.full:
-            raise Refused(
-                ErrorCode.UNAVAILABLE,
-                f"{HALF_OPEN_MAX} handshakes are under way, the most: "
-                f"try again in {DEADLINE_S:g} s",
-            )
+        """WHIP or WHEP: a new participant with what its offer can have; Refused, ProtocolError."""
+        terms = self._terms(TERMS[way], claims.room_id)
+        self._handshakes.admit()
         if follow and self._rooms.participant(follow).room_id != claims.room_id:
             raise Refused(ErrorCode.NO_SUCH_PARTICIPANT, "there is nobody of this id in this room")
-        made = sdp.negotiate(sdp.parse_offer(data), TERMS[way])
+        made = sdp.negotiate(sdp.parse_offer(data), terms)
         if way is Way.RECEIVE:
             _check_whole(made)
-        now = self._clock.now()
+        me = self._enter(claims, made, way.name, follow, layer)
+        self._remember(me)
+        await self._table.settle()
+        return Answered(self._resources[me.id], _etag(me), self._answer(made, me))
+
+    async def join(self, claims: Claims, text: str) -> tuple[Participant, str]:
+        """A session's: a new participant, and the answer.  Refused, ProtocolError."""
+        terms = self._terms(sdp.SESSION, claims.room_id)
+        self._handshakes.admit()
+        made = sdp.negotiate(sdp.parse_offer(_data(text)), terms)
+        check_session(made)
+        me = self._enter(claims, made, BOTH)
+        self._fingerprints[me.id] = made.fingerprint
+        self._versions[me.id] = made.version
+        await self._table.settle()
+        return me, self._answer(made, me)
+
+    def _terms(self, terms: sdp.Terms, room_id: RoomId) -> sdp.Terms:
+        """With the codecs of the room.  NO_SUCH_ROOM."""
+        return replace(terms, order=self._rooms.state.room(room_id).codecs)
+
+    def _enter(
+        self, claims: Claims, made: sdp.Negotiation, way: str, follow: str = "", layer: str = ""
+    ) -> Participant:
         me = self._rooms.join_peer(
             claims.room_id,
             name=claims.name,
             role=claims.role,
-            peer=_peer(made, way, follow),
-            tracks=[_track(item, made) for item in made.accepted] if way is Way.RECEIVE else (),
-            places=[_place(item) for item in made.accepted] if way is Way.SEND else (),
-            now=now,
+            peer=peer_of(made, way, follow, layer),
+            tracks=track_specs(made),
+            places=[slot_spec(item) for item in made.send],
+            now=self._clock.now(),
         )
         self._ice.add(me.id, me.ufrag, me.password)
-        self._dtls.expect(me.id, made.fingerprint.algorithm, made.fingerprint.value, now)
-        self._remember(me)
-        self._start_beat()
+        self._handshakes.expect(me.id, made.fingerprint.algorithm, made.fingerprint.value)
+        self._announce()
+        return me
+
+    async def again(self, participant_id: ParticipantId, text: str) -> str:
+        """A session's further offer: new slots and tracks, tracks that end, an ICE restart."""
+        me = self._rooms.participant(participant_id)
+        if me.peer is None or me.peer.way != BOTH:
+            raise Refused(
+                ErrorCode.FORBIDDEN, "you joined without an offer: use publish and subscribe"
+            )
+        offer = sdp.parse_offer(_data(text))
+        terms = self._terms(sdp.SESSION, me.room_id)
+        fresh = sdp.negotiate(offer, terms)
+        old = remembered(me, fresh, self._fingerprints.get(me.id), self._version(me))
+        made = sdp.negotiate(offer, terms, old)
+        check_kept(me, made)
+        self._renew(me, made)
+        self._versions[me.id] = made.version
         self._announce()
         await self._table.settle()
-        answer = sdp.render(made, self._local(me))
-        return Answered(self._resources[me.id], _etag(me), answer)
+        return self._answer(made, me)
+
+    def _renew(self, me: Participant, made: sdp.Negotiation) -> None:
+        """Brings the rooms to what was agreed on; Refused: nothing has changed."""
+        assert me.peer is not None
+        held = {slot.spec.mid for slot in me.slots}
+        sent = {track.spec.mid: track for track in me.tracks.values()}
+        places = [slot_spec(item) for item in made.send if item.media.mid not in held]
+        taken = [track.spec.label for track in sent.values()]
+        fresh = [item for item in made.receive if item.media.mid not in sent]
+        kept = {item.media.mid for item in made.receive}
+        specs = track_specs(replace(made, accepted=tuple(fresh)), taken)
+        self._rooms.state.check_routes(len(places))
+        if specs:
+            self._rooms.publish(me.id, specs)
+        if places:
+            self._rooms.grow(me.id, places)
+        if ended := [track.id for mid, track in sent.items() if mid not in kept]:
+            self._rooms.unpublish(me.id, ended)
+        peer = peer_of(made, BOTH)
+        if made.ufrag == me.peer.ufrag:
+            self._rooms.set_peer(me.id, peer)
+        else:
+            self._restart(me, peer)
+
+    def _version(self, me: Participant) -> int:
+        """Of the last answer; after a restart of the supervisor one that is surely above it."""
+        return self._versions.get(me.id, int(self._clock.wall()))
+
+    def _restart(self, me: Participant, peer: Peer) -> None:
+        self._rooms.restart_ice(me.id, peer)
+        self._ice.restart(me.id, me.ufrag, me.password, self._clock.now())
+
+    def _answer(self, made: sdp.Negotiation, me: Participant) -> str:
+        return sdp.render(made, local(me, self._handshakes.fingerprint, self._candidates))
+
+    # ---- WHIP and WHEP ----------------------------------------------------------------------
 
     async def patch(self, way: Way, room_id: RoomId, resource: str, data: bytes) -> Patched:
         """Candidates, which a lite agent needs not, or new credentials: an ICE restart."""
@@ -147,8 +197,7 @@ class Browsers:
         fragment = sdp.parse_fragment(data)
         if fragment.ufrag in ("", peer.ufrag):
             return Patched(_etag(me), None)
-        me = self._rooms.restart_ice(me.id, replace(peer, ufrag=fragment.ufrag))
-        self._ice.restart(me.id, me.ufrag, me.password, self._clock.now())
+        self._restart(me, replace(peer, ufrag=fragment.ufrag))
         self._announce()
         await self._table.settle()
         answer = sdp.render_fragment(me.ufrag, me.password, peer.mids, self._candidates)
@@ -176,78 +225,6 @@ class Browsers:
         self._by_resource[resource] = me.id
         self._resources[me.id] = resource
 
-    def _local(self, me: Participant) -> sdp.Local:
-        streams = {
-            slot.spec.mid: sdp.Stream(
-                slot.out_ssrc, me.cname, "vcfwd", f"{slot.spec.kind.value}{slot.spec.mid}"
-            )
-            for slot in me.slots
-        }
-        return sdp.Local(
-            ufrag=me.ufrag,
-            password=me.password,
-            fingerprint=self._dtls.fingerprint,
-            candidates=self._candidates,
-            session_id=self._rooms.state.secrets.randbits(62),
-            streams=streams,
-        )
-
-    # ---- DTLS -------------------------------------------------------------------------------
-
-    def datagram(self, data: bytes, at: Tuple5, send: Send) -> None:
-        """One with a first byte of 20-63; `send` answers to where it came from."""
-        who = self._ice.holder(at)
-        if who is None:
-            self._dtls.counters["no_check"] += 1
-            return
-        output = self._dtls.receive(who, data, self._clock.now())
-        if output.keys is not None:
-            self._held[who] = list(output.datagrams)
-            self._replies.pop(who, None)
-            task = asyncio.create_task(self._complete(who, output, send))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        elif who in self._held:
-            self._held[who] = list(output.datagrams) or self._held[who]
-        else:
-            if who in self._resources and output.datagrams:
-                self._replies[who] = send
-            for datagram in output.datagrams:
-                send(datagram)
-
-    async def _complete(self, who: ParticipantId, output: Output, send: Send) -> None:
-        try:
-            assert output.keys is not None
-            self._rooms.set_keys(who, output.keys)
-            self._announce()
-            await self._table.settle()
-        except Refused:
-            return  # it left in the meantime
-        finally:
-            flight = self._held.pop(who, [])
-        for datagram in flight:
-            send(datagram)
-
-    def _start_beat(self) -> None:
-        if self._beat is None:
-            self._beat = asyncio.get_running_loop().call_later(BEAT_S, self._tick)
-
-    def _tick(self) -> None:
-        self._beat = None
-        now = self._clock.now()
-        sends, late = self._dtls.tick(now)
-        for who, data in sends:
-            reply = self._replies.get(who)
-            if reply is not None:
-                reply(data)
-        for who in late:
-            log.info("a handshake did not finish in time")
-            self._rooms.leave(who, "its handshake did not finish in time", now)
-        if late:
-            self._announce()
-        if self._dtls.busy:
-            self._start_beat()
-
     # ---- what happened ----------------------------------------------------------------------
 
     def on_event(self, event: Event) -> None:
@@ -264,12 +241,13 @@ class Browsers:
                 self._rooms.returned(who)
             case events.SubscriptionRefused(participant_id=who, message=message):
                 if who in self._resources:
-                    self._dtls.counters["codec_unsupported"] += 1
+                    self._counters["codec_unsupported"] += 1
                     log.info("a viewer's slot stays empty: %s", message)
 
     def _forget(self, who: ParticipantId) -> None:
-        self._dtls.forget(who)
-        self._replies.pop(who, None)
+        self._handshakes.forget(who)
+        self._fingerprints.pop(who, None)
+        self._versions.pop(who, None)
         resource = self._resources.pop(who, None)
         if resource is not None:
             del self._by_resource[resource]
@@ -288,35 +266,9 @@ def _check_whole(made: sdp.Negotiation) -> None:
             )
 
 
+def _data(text: str) -> bytes:
+    return text.encode(errors="replace")
+
+
 def _etag(me: Participant) -> str:
     return f'"{me.ufrag}"'
-
-
-def _peer(made: sdp.Negotiation, way: Way, follow: str) -> Peer:
-    return Peer(
-        way=way.name,
-        ufrag=made.ufrag,
-        rx_ext=extensions(made.rx_extensions),
-        tx_ext=extensions(made.tx_extensions),
-        mids=tuple((item.kind.value, item.media.mid) for item in made.accepted),
-        follow=follow,
-        nack=made.nack,
-    )
-
-
-def _track(item: sdp.Accepted, made: sdp.Negotiation) -> TrackSpec:
-    chosen = item.formats[0]
-    return TrackSpec(
-        label=item.kind.value,
-        kind=item.kind,
-        codec=chosen.codec,
-        pt=chosen.format.pt,
-        clock_hz=chosen.format.clock_hz,
-        ssrc=item.layers[0].ssrc,
-        mid=item.media.mid if Ext.MID in made.rx_extensions else "",
-    )
-
-
-def _place(item: sdp.Accepted) -> SlotSpec:
-    pts = tuple((chosen.codec, chosen.format.pt) for chosen in item.formats)
-    return SlotSpec(item.kind, item.media.mid, pts)

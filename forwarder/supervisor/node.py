@@ -174,6 +174,7 @@ class Node:
             addresses=addresses,
         )
         self._backend.on_event = self._browsers.on_event
+        self._backend.offers = self._browsers
         self._closing.callback(self._browsers.close)
         self._take_up_legs()
         await self._reconciler.begin(adopted=datapath.adopted)

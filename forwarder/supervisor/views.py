@@ -11,6 +11,7 @@ from forwarder.rooms.room import (
     Participant,
     ParticipantView,
     RoomView,
+    Slot,
     Subscription,
     Track,
     TrackSpec,
@@ -84,15 +85,30 @@ def media_offer(participant: Participant, addresses: Sequence[tuple[str, int]]) 
     )
 
 
+def slot_info(slot: Slot) -> m.SlotInfo:
+    track = slot.subscription.track if slot.subscription is not None else None
+    return m.SlotInfo(
+        mid=slot.spec.mid,
+        pair=slot.spec.pair,
+        kind=slot.spec.kind,
+        state=slot.state.value,
+        track_id=track.id if track is not None else None,
+        participant_id=track.participant_id if track is not None else None,
+    )
+
+
 def welcome(
     me: Participant,
     others: Iterable[Participant],
     tracks: Iterable[Track],
-    media: m.MediaOffer,
+    media: m.MediaOffer | None,
     *,
     re: int,
     resumed: bool,
+    answer: str | None = None,
+    ice_servers: Sequence[m.IceServer] = (),
 ) -> m.Welcome:
+    """`media` for a native client, `answer` for a browser that has just joined."""
     return m.Welcome(
         re=re,
         room_id=me.room_id,
@@ -103,6 +119,9 @@ def welcome(
         participants=[participant_info(view_participant(p)) for p in others],
         tracks=[track_info(view_track(t)) for t in tracks],
         media=media,
+        answer=answer,
+        slots=[slot_info(slot) for slot in me.slots],
+        ice_servers=list(ice_servers),
     )
 
 
@@ -115,6 +134,7 @@ def room_info(view: RoomView) -> RoomInfo:
         max_active=view.max_active,
         max_passive=view.max_passive,
         track_count=view.track_count,
+        codecs=[codec.value for codec in view.codecs],
     )
 
 

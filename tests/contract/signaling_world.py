@@ -28,6 +28,7 @@ from forwarder.clock import SystemClock
 from forwarder.errors import ErrorCode, Refused
 from forwarder.ids import ParticipantId, RoomId
 from forwarder.rooms.roles import Role
+from forwarder.rtp.codecs import Codec
 from forwarder.rtp.suites import Suite
 from forwarder.signaling import messages as m
 from forwarder.signaling.backend import RoomDetail, RoomInfo, Session
@@ -58,6 +59,7 @@ class Room:
     id: str
     max_active: int
     max_passive: int
+    codecs: list[str] = field(default_factory=list)
     people: dict[ParticipantId, Person] = field(default_factory=dict)
 
 
@@ -186,12 +188,22 @@ class MemoryBackend:
         self._note(f"layer {participant_id} {message.mid} {message.layer}")
 
     async def create_room(
-        self, room_id: RoomId | None, *, max_active: int | None, max_passive: int | None
+        self,
+        room_id: RoomId | None,
+        *,
+        max_active: int | None,
+        max_passive: int | None,
+        codecs: tuple[Codec, ...] | None = None,
     ) -> RoomInfo:
         name = room_id or RoomId(f"room-{next(self._ids)}")
         if name in self.rooms:
             raise Refused(ErrorCode.ROOM_EXISTS, f"room {name} exists")
-        self.rooms[name] = Room(name, 50 if max_active is None else max_active, max_passive or 1000)
+        self.rooms[name] = Room(
+            name,
+            50 if max_active is None else max_active,
+            max_passive or 1000,
+            [codec.value for codec in codecs or ()],
+        )
         return await self.show_room(name)
 
     async def list_rooms(self) -> list[RoomInfo]:
@@ -209,6 +221,7 @@ class MemoryBackend:
             max_active=room.max_active,
             max_passive=room.max_passive,
             track_count=len(tracks),
+            codecs=room.codecs,
             participants=[
                 m.ParticipantInfo(id=person.id, name=person.name, role=person.role)
                 for person in people

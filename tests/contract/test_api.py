@@ -74,7 +74,8 @@ async def node(run_dir: Path) -> AsyncIterator[Node]:
 async def test_a_room_from_birth_to_death_over_tls(tmp_path: Path) -> None:
     async with node(tmp_path) as n, n.tls() as http:
         http.headers.update(n.admin)
-        made = await http.post("/v1/rooms", json={"id": "standup", "max_active": 2})
+        wanted = {"id": "standup", "max_active": 2, "codecs": ["h264", "vp8"]}
+        made = await http.post("/v1/rooms", json=wanted)
         assert made.status_code == 201
         assert made.json() == {
             "id": "standup",
@@ -84,6 +85,7 @@ async def test_a_room_from_birth_to_death_over_tls(tmp_path: Path) -> None:
             "max_active": 2,
             "max_passive": 1000,
             "track_count": 0,
+            "codecs": ["h264", "vp8"],
         }
         unnamed = await http.post("/v1/rooms")
         assert unnamed.status_code == 201
@@ -110,6 +112,10 @@ BAD: list[tuple[str, str, str, dict[str, Any], int, str]] = [
     ("negative", "POST", "/v1/rooms", {"json": {"max_active": -1}}, 400, "bad_message"),
     ("huge", "POST", "/v1/rooms", {"json": {"max_active": 10**30}}, 400, "bad_message"),
     ("text for number", "POST", "/v1/rooms", {"json": {"max_active": "5"}}, 400, "bad_message"),
+    ("no codec", "POST", "/v1/rooms", {"json": {"codecs": []}}, 400, "bad_message"),
+    ("unknown codec", "POST", "/v1/rooms", {"json": {"codecs": ["h265"]}}, 400, "bad_message"),
+    ("sound", "POST", "/v1/rooms", {"json": {"codecs": ["opus"]}}, 400, "bad_message"),
+    ("codec twice", "POST", "/v1/rooms", {"json": {"codecs": ["vp8", "vp8"]}}, 400, "bad_message"),
     ("list", "POST", "/v1/rooms", {"json": []}, 400, "bad_message"),
     ("no JSON", "POST", "/v1/rooms", {"content": b"{"}, 400, "bad_message"),
     ("no UTF-8", "POST", "/v1/rooms", {"content": b'{"id":"\xff"}'}, 400, "bad_message"),

@@ -97,7 +97,8 @@ async def test_a_publisher_gets_an_answer_and_a_session(world: World) -> None:
     candidate = answer["media"][0]["candidates"][0]
     assert (candidate["ip"], candidate["port"]) == ("127.0.0.1", world.site.port)
     (me,) = world.node.rooms.participants()
-    assert [t.spec.ssrc for t in me.tracks.values()] == [1399694169, 2231627014]
+    offered = [media["ssrcs"][0]["id"] for media in sdp_transform.parse(PUBLISH)["media"]]
+    assert [t.spec.ssrc for t in me.tracks.values()] == offered
     assert len(made.headers["location"].rpartition("/")[2]) == 32
     assert me.id not in made.headers["location"]
     await world.end(made)
@@ -229,8 +230,9 @@ async def test_a_session_is_its_owners(world: World) -> None:
     await world.end(made)
 
 
+UFRAG = sdp_transform.parse(PUBLISH)["media"][0]["iceUfrag"]
 CANDIDATES = (
-    "a=ice-ufrag:Xk3T\r\na=ice-pwd:0a1b2c3d4e5f60718293a4b5c6d7e8f9\r\n"
+    f"a=ice-ufrag:{UFRAG}\r\na=ice-pwd:0a1b2c3d4e5f60718293a4b5c6d7e8f9\r\n"
     "m=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:0\r\n"
     "a=candidate:1 1 udp 2113937151 3c7e.local 50000 typ host\r\n"
     "a=candidate:2 1 tcp 1518280447 192.0.2.7 9 typ host tcptype active\r\na=end-of-candidates\r\n"
@@ -260,7 +262,7 @@ async def test_an_ice_restart_gives_new_credentials(world: World) -> None:
     made = await world.joined()
     (me,) = world.node.rooms.participants()
     old = me.ufrag
-    body = CANDIDATES.replace("Xk3T", "NewU")
+    body = CANDIDATES.replace(UFRAG, "NewU")
     answer = await world.patch(made, body, if_match="*")
     assert answer.status_code == 200
     assert answer.headers["content-type"] == FRAGMENT

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from aioice import stun
+from dtls_kit import Peer, make_certificate
 from rooms_kit import SeededSecrets
-from test_dtls import Peer, make_certificate
 
 from forwarder.clock import ManualClock
 from forwarder.errors import ErrorCode, Refused
@@ -26,7 +26,8 @@ from forwarder.rooms.snapshot import restore, snapshot
 from forwarder.rtp.suites import Suite
 from forwarder.signaling.sdp import Way
 from forwarder.signaling.tokens import Claims
-from forwarder.supervisor.browsers import Browsers, resource_id
+from forwarder.supervisor.browsers import Browsers
+from forwarder.supervisor.offers import resource_id
 from forwarder.table import Tuple5
 
 FIXTURES = Path(__file__).parent / "sdp"
@@ -211,7 +212,7 @@ async def test_ten_thousand_half_open_sessions_cost_little(identity: Identity) -
             refused += 1
             if chance.random() < 0.001:
                 world.clock.advance(dtls.DEADLINE_S)
-                world.browsers._tick()
+                world.browsers.tick()
             continue
         at = Tuple5("192.0.2.7", 1024 + n, "127.0.0.1", 4433)
         world.check(who, at)
