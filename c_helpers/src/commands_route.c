@@ -5,7 +5,7 @@
 
 #define INDEX_END (1ull << 48)
 /* More than could have left between the last index that was stored and the death of the process,
-   and far below half of the sequence space. */
+   and far below half of the sequence space.  A route that was removed stored its last one. */
 #define RESUME_SKIP 64u
 
 static struct vc_route *find_out_ssrc(const struct vc_worker *w, const struct vc_leg *leg,
@@ -83,6 +83,8 @@ static void reset_store(struct vc_tx_index *store, const struct vc_leg *leg, uin
     store->key_id = 0;
     store->highest = store->packets = store->octets = 0;
     store->offset = 0;
+    store->ids = store->id_offset = (struct vc_ids){ 0 };
+    store->last_ns = store->last_ts = 0;
     store->rtx_started = store->rtx_ssrc = 0;
     store->rtx_highest = 0;
     store->out_ssrc = out_ssrc;
@@ -93,8 +95,10 @@ static void new_route(struct vc_worker *w, struct vc_route *route,
                       const struct vc_cmd_route_set *set)
 {
     struct vc_leg *leg = &w->node->legs[set->leg];
+    uint8_t left = route->left;
 
     memset(route, 0, sizeof *route);
+    route->left = left;
     route->id = set->route;
     route->leg = set->leg;
     route->live = 1;
@@ -127,67 +131,57 @@ static int restore(struct vc_worker *w, struct vc_route *route, const struct vc_
 {
     const struct vc_leg *leg = &w->node->legs[set->leg];
     struct vc_tx_index *store = route->store;
+    uint32_t skip = route->left ? 1 : RESUME_SKIP;
 
     if (!known_identity(store, leg, set->out_ssrc)) {
         reset_store(store, leg, set->out_ssrc);
         return 0;
     }
     if (store->rtx_started && store->rtx_ssrc == set->rtx_ssrc)
-        route->resend.rtx_next = store->rtx_highest + RESUME_SKIP;
+        route->resend.rtx_next = store->rtx_highest + skip;
     else
         store->rtx_started = 0;
     if (!store->started)
         return 0;
-    if (store->source != set->source || !w->node->sources[set->source].resumed) {
-        route->first_out = store->highest + RESUME_SKIP;
+    route->last_out_ts = store->last_ts;
+    route->last_arrival_ns = store->last_ns;
+    if (route->left || store->source != set->source || !w->node->sources[set->source].resumed) {
+        route->first_out = store->highest + skip;
+        route->follows = 1;
+        vc_rewrite_restore(&route->rewrite, &store->ids, NULL);
         return 0;
     }
+    vc_rewrite_restore(&route->rewrite, &store->ids, &store->id_offset);
     vc_numbering_restore(&route->numbering, store->highest, store->offset);
     route->ts_offset = store->ts_offset;
     route->stream = 0; /* that of a source whose indices go on */
     return 1;
 }
 
-static void change_source(struct vc_worker *w, struct vc_route *route, uint32_t source)
-{
-    if (route->feeds[1].source == source)
-        return;
-    if (route->feeds[1].source != VC_NONE) {
-        vc_route_detach(w, route, 1, VC_COPY_DROP_FILTER);
-        route->switch_at = UINT64_MAX;
-    }
-    if (route->feeds[0].source == source)
-        return;
-    VC_ASSERT(!vc_route_attach(w, route, 1, source)); /* it is held */
-    if (route->flags & VC_ROUTE_GATED)
-        vc_route_begin(w, route, 1, 0);
-    else
-        vc_route_switch(w, route);
-}
-
 static void apply_route_set(struct vc_worker *w, const struct vc_cmd_route_set *set)
 {
+    const struct vc_route_types types = { set->pt, set->rtx_pt, set->red_pt };
     struct vc_route *route = &w->node->routes[set->route];
     int restored;
 
     if (route->live) {
         route->flags = set->flags;
-        change_source(w, route, set->source);
+        route->next_types = types;
+        vc_route_change(w, route, set->source);
     } else {
         new_route(w, route, set);
         route->flags = set->flags;
+        route->next_types = types;
         restored = restore(w, route, set);
         VC_ASSERT(!vc_route_attach(w, route, 0, set->source));
-        vc_route_begin(w, route, 0, restored);
+        vc_route_begin(w, route, restored);
     }
-    if (route->pt != set->pt || route->red_pt != set->red_pt ||
-        memcmp(route->mid, set->mid, VC_LABEL_SZ))
+    if (memcmp(route->mid, set->mid, VC_LABEL_SZ))
         vc_resend_header(route, route->resend.rx_ext);
     route->digest = set->digest;
-    route->resend.rtx_pt = set->rtx_pt;
-    route->pt = set->pt;
-    route->red_pt = set->red_pt;
     memcpy(route->mid, set->mid, VC_LABEL_SZ);
+    if (route->feeds[1].source == VC_NONE) /* else the types belong to the source that comes */
+        vc_route_take_types(route);
 }
 
 enum vc_status vc_command_route_set(struct vc_worker *w, const struct vc_cmd_route_set *set)
@@ -211,6 +205,7 @@ void vc_command_rekey_route(struct vc_worker *w, struct vc_route *route)
     memset(&route->numbering, 0, sizeof route->numbering);
     route->first_out = route->seq_start;
     route->resend.rtx_next = route->resend.rtx_seq_start;
+    route->follows = 0;
     reset_store(route->store, &w->node->legs[route->leg], route->out_ssrc);
 }
 
@@ -240,7 +235,7 @@ enum vc_status vc_command_route_filter(struct vc_worker *w,
         return VC_STATUS_OK;
     route->paused = (uint8_t)set->paused;
     if (route->paused) {
-        if (route->switch_at != UINT64_MAX)
+        if (route->feeds[1].source != VC_NONE)
             vc_route_switch(w, route);
         vc_route_shed(w, route, vc_route_limit(w, route), VC_COPY_DROP_FILTER);
         vc_route_dequeue(w, route);
@@ -273,6 +268,9 @@ enum vc_status vc_command_route_remove(struct vc_worker *w, uint32_t id)
     if (route->next != VC_NONE)
         w->node->routes[route->next].prev = route->prev;
     leg->route_cnt--;
+    route->store->last_ns = route->last_arrival_ns;
+    route->store->last_ts = route->last_out_ts;
+    route->left = 1;
     route->live = 0;
     w->c.routes--;
     return VC_STATUS_OK;

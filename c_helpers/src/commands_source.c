@@ -155,7 +155,7 @@ enum vc_status vc_command_source_set(struct vc_worker *w, const struct vc_cmd_so
     source->digest = set->digest;
     source->pt = set->pt;
     source->red_pt = set->red_pt;
-    source->codec = set->codec;
+    __atomic_store_n(&source->codec, set->codec, __ATOMIC_RELAXED);
     vc_rtx_set(w, source, set);
     if (!vc_source_live(source))
         __atomic_store_n(&source->state, VC_SOURCE_LIVE, __ATOMIC_RELEASE);
@@ -171,6 +171,7 @@ void vc_command_rekey_source(struct vc_worker *w, struct vc_source *source)
     source->stream++;
     source->received = source->expected_prior = source->received_prior = 0;
     source->nack.cnt = 0;
+    vc_source_report_write(source, &(struct vc_sender_report){ 0 }); /* of other timestamps */
     __atomic_store_n(&source->key_ns, 0, __ATOMIC_RELAXED);
 }
 

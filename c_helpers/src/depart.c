@@ -2,6 +2,7 @@
 #include "forward.h"
 #include "pace.h"
 #include "report.h"
+#include "switch.h"
 
 #define STARVED_RETRY_NS 50000ull
 
@@ -46,26 +47,24 @@ static void shed_stale(struct vc_worker *w, struct vc_route *route)
     shed_head(w, route, to < limit ? to : limit, VC_COPY_DROP_STALE);
 }
 
-/* A stream of numbers begins, or goes on with another source: the outgoing one has no gap, and
-   its timestamps go on by the time that passed between the arrivals. */
+/* A stream of numbers begins, or goes on with another source: the outgoing one has no gap. */
 static void begin_numbers(struct vc_worker *w, struct vc_route *route,
                           const struct vc_slot_head *head)
 {
     const struct vc_source *source = &w->node->sources[route->feeds[0].source];
+    int started = route->numbering.started;
+    int other = route->switched || route->follows || head->stream != route->stream;
+    uint64_t out = started ? route->numbering.highest_out + 1 : route->first_out;
 
-    if (!route->numbering.started) {
-        vc_numbering_start(&route->numbering, head->index, route->first_out);
-    } else {
-        uint64_t passed = head->arrival_ns > route->last_arrival_ns ?
-                              head->arrival_ns - route->last_arrival_ns : 0;
-        uint32_t ts = route->last_out_ts +
-                      (uint32_t)(passed / 1000u * source->clock_hz / 1000000u);
-
-        route->ts_offset = ts - head->rtp.timestamp;
-        vc_numbering_start(&route->numbering, head->index, route->numbering.highest_out + 1);
-    }
+    if ((started || route->follows) && route->last_arrival_ns)
+        vc_switch_clock(route, head, source->clock_hz);
+    vc_numbering_start(&route->numbering, head->index, out);
+    if (other)
+        vc_rewrite_switch(&route->rewrite, out);
+    else
+        vc_rewrite_renumber(&route->rewrite, out);
     route->stream = head->stream;
-    route->switched = 0;
+    route->switched = route->follows = 0;
     route->report_due = 1;
 }
 
@@ -92,6 +91,7 @@ static int take_next(struct vc_worker *w, struct vc_route *route, struct vc_depa
         const struct vc_source *source = &w->node->sources[feed->source];
         enum vc_number number;
         uint64_t since;
+        uint8_t suspended;
 
         if (feed->cursor == vc_route_limit(w, route)) {
             if (route->switch_at == UINT64_MAX)
@@ -118,7 +118,10 @@ static int take_next(struct vc_worker *w, struct vc_route *route, struct vc_depa
         }
         if (!route->numbering.started || route->switched || d->head.stream != route->stream)
             begin_numbers(w, route, &d->head);
+        suspended = route->numbering.suspended;
         number = vc_numbering_take(&route->numbering, d->head.index, &d->out);
+        if (vc_unlikely(suspended && !route->numbering.suspended))
+            vc_rewrite_begin(&route->rewrite, d->out);
         if (number == VC_NUMBER_OK)
             return 1;
         vc_route_shed(w, route, feed->cursor + 1,
@@ -164,15 +167,20 @@ static void add_departure(struct vc_worker *w, struct vc_leg *leg, struct vc_rou
     struct vc_rtp_identity as = vc_depart_identity(w, leg, route, d, &rx_ext);
     struct vc_crypto_item *item = &w->seal.items[w->seal.cnt];
     uint32_t payload_sz = d->head.sz - d->head.rtp.header_sz;
+    uint8_t codec = __atomic_load_n(&source->codec, __ATOMIC_RELAXED);
+    int ids = 0;
 
     d->route = route;
     d->committed = 0;
     d->how = VC_DEPARTURE_FIRST;
+    d->ids_sz = 0;
     d->out_ts = as.timestamp;
     route->feeds[0].cursor++;
     w->c.queued--;
-    if (vc_unlikely(rx_ext != route->resend.rx_ext))
+    if (vc_unlikely(rx_ext != route->resend.rx_ext || codec != route->rewrite.codec)) {
         vc_resend_header(route, rx_ext);
+        route->rewrite.codec = codec;
+    }
     vc_history_copy(d->history, d->position, 0, d->in_header, d->head.rtp.header_sz);
     *item = (struct vc_crypto_item){
         .key = &leg->tx,
@@ -182,29 +190,58 @@ static void add_departure(struct vc_worker *w, struct vc_leg *leg, struct vc_rou
         .index = d->out,
         .hdr = d->header,
     };
-    if (vc_history_intact(d->history, d->position))
-        item->hdr_sz = vc_rtp_write(d->header, d->in_header, &d->head.rtp, &as);
+    if (vc_history_intact(d->history, d->position)) {
+        if (vc_depart_rewrites(leg, codec, rx_ext))
+            ids = vc_depart_ids(leg, route, d, &rx_ext);
+        if (!ids)
+            item->hdr_sz = vc_rtp_write(d->header, d->in_header, &d->head.rtp, &as);
+    }
     if (!item->hdr_sz || item->hdr_sz + payload_sz + leg->tag_sz > VC_TX_ROOM) {
-        lose(w, d, item->hdr_sz ? VC_COPY_DROP_TX_ERROR : VC_COPY_DROP_STALE);
+        lose(w, d, item->hdr_sz ? VC_COPY_DROP_TX_ERROR :
+                   ids > 0      ? VC_COPY_DROP_NUMBERING :
+                                  VC_COPY_DROP_STALE);
         return;
     }
+    if (d->ids_sz)
+        vc_depart_place(d, item, 0);
     vc_pace_pay(w, leg, item->hdr_sz + payload_sz + leg->tag_sz);
-    route->last_arrival_ns = d->head.arrival_ns;
-    route->last_out_ts = d->out_ts;
+    if ((int32_t)(d->out_ts - route->last_out_ts) > 0 || !route->last_arrival_ns) {
+        route->last_arrival_ns = d->head.arrival_ns;
+        route->last_out_ts = d->out_ts;
+    }
     w->seal.cnt++;
 }
 
-/* What the next process must know if this one dies now; before the packet can leave. */
-static void store_index(const struct vc_leg *leg, const struct vc_route *route, uint64_t out,
-                        uint32_t octets)
+/* What depends on the source changes: a process that died in the middle had none. */
+static void store_stretch(const struct vc_route *route)
 {
     struct vc_tx_index *store = route->store;
 
+    __atomic_store_n(&store->source, VC_NONE, __ATOMIC_RELAXED);
+    VC_INDEX_FENCE();
+    store->id_offset = vc_rewrite_offset(&route->rewrite);
+    store->last_ns = route->last_arrival_ns;
+    store->last_ts = route->last_out_ts;
+}
+
+/* What the next process must know if this one dies now; before the packet can leave. */
+static void store_index(const struct vc_leg *leg, struct vc_route *route, uint64_t out,
+                        uint32_t octets)
+{
+    struct vc_tx_index *store = route->store;
+    uint32_t source = route->switched ? VC_NONE : route->feeds[0].source; /* not begun: none */
+
+    if (vc_unlikely(store->source != source || route->rewrite.changed)) {
+        store_stretch(route);
+        route->rewrite.changed = 0;
+    }
     if (!store->started || out > store->highest)
         __atomic_store_n(&store->highest, out, __ATOMIC_RELEASE);
     __atomic_store_n(&store->offset, vc_numbering_offset(&route->numbering), __ATOMIC_RELEASE);
+    store->ids = route->rewrite.highest;
     store->ts_offset = route->ts_offset;
-    store->source = route->feeds[0].source;
+    VC_INDEX_FENCE();
+    __atomic_store_n(&store->source, source, __ATOMIC_RELEASE);
     store->key_id = leg->key_id;
     store->packets++;
     store->octets += octets;
@@ -226,7 +263,7 @@ static void settle(struct vc_worker *w, uint32_t i)
         return;
     }
     if (d->how == VC_DEPARTURE_FIRST) {
-        store_index(leg, route, d->out, item->src_sz);
+        store_index(leg, route, d->out, d->head.sz - d->head.rtp.header_sz);
         vc_resend_sent(&route->resend, d->out, d->position);
     } else {
         vc_resend_leaves(w, route, d);

@@ -31,6 +31,23 @@ uint32_t vc_depart(struct vc_worker *w);
 struct vc_rtp_identity vc_depart_identity(const struct vc_worker *w, struct vc_leg *leg,
                                           const struct vc_route *route,
                                           const struct vc_departure *d, const uint64_t *rx_ext);
+/* 1: payloads of this codec hold ids of frames. */
+static inline int vc_depart_has_ids(uint32_t codec)
+{
+    return codec == VC_CODEC_VP8 || codec == VC_CODEC_VP9;
+}
+/* 1: packets that leave the route on this leg may have ids of frames. */
+static inline int vc_depart_rewrites(const struct vc_leg *leg, uint32_t codec, uint64_t rx_ext)
+{
+    return vc_depart_has_ids(codec) ||
+           (leg->tx_ext[VC_EXT_DEPENDENCY] && rx_ext >> (8 * VC_EXT_DEPENDENCY) & 0xff);
+}
+/* Rewrites them in d->in_header and, from d->ids on, in the payload that vc_depart_place makes.  0; -1:
+   the slot was reused; 1: of a stretch so long ago that nobody knows how. */
+int vc_depart_ids(const struct vc_leg *leg, struct vc_route *route, struct vc_departure *d,
+                  const uint64_t *rx_ext);
+/* Puts header and payload into the frame, `gap` bytes between them, to be sealed in place. */
+void vc_depart_place(struct vc_departure *d, struct vc_crypto_item *item, uint32_t gap);
 /* Makes the system calls for what is committed and settles the counters. */
 void vc_flush(struct vc_worker *w);
 /* Binds a source to the SSRC. */

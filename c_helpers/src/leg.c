@@ -17,7 +17,7 @@ static void shed_all(struct vc_worker *w, struct vc_leg *leg)
     for (uint32_t at = leg->routes; at != VC_NONE; at = w->node->routes[at].next) {
         struct vc_route *route = &w->node->routes[at];
 
-        if (route->switch_at != UINT64_MAX)
+        if (route->feeds[1].source != VC_NONE)
             vc_route_switch(w, route);
         vc_route_shed(w, route, vc_route_limit(w, route), VC_COPY_DROP_NO_PATH);
         vc_route_dequeue(w, route);

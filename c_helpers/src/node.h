@@ -12,6 +12,7 @@
 
 #include "base.h"
 #include "crypto.h"
+#include "descriptor.h"
 #include "flows.h"
 #include "io.h"
 #include "leg.h"
@@ -71,6 +72,7 @@ struct vc_departure {
     uint64_t rtx; /* index on the RTX stream */
     uint32_t out_ts;
     uint8_t committed, how; /* enum vc_departure_how */
+    uint8_t ids_sz, ids[VC_DESCRIPTOR_SZ]; /* how the payload begins instead; 0: as it is */
     const struct vc_history *history;
     uint8_t header[VC_RTP_HEADER_MAX];
     uint8_t in_header[VC_RTP_HEADER_IN_MAX];

@@ -4,6 +4,7 @@
 #include "events.h"
 #include "forward.h"
 #include "rtx.h"
+#include "switch.h"
 
 #define FEEDBACK_NS 1000000000ull /* between two events about a route */
 #define ESTIMATE_NS 500000000ull      /* between two events about a leg */
@@ -81,6 +82,9 @@ void vc_report_route(struct vc_worker *w, struct vc_route *route)
     vc_rtcp_write_sdes(&writer, route->out_ssrc, leg->cname, vc_cname_sz(leg));
     route->report_middle = vc_ntp_middle(report.ntp);
     route->report_ns = w->now_ns;
+    route->store->last_ts = route->last_out_ts; /* in this order: they are never behind */
+    VC_INDEX_FENCE();
+    route->store->last_ns = route->last_arrival_ns;
     vc_report_send(w, leg, data, writer.sz);
 }
 
@@ -91,6 +95,8 @@ void vc_report_pass(struct vc_worker *w, uint32_t source)
 
         if (!(at & 1))
             vc_report_route(w, route);
+        if (route->waits)
+            vc_switch_resume(w, route);
         at = route->feeds[at & 1].next;
     }
 }
@@ -288,9 +294,7 @@ static void on_estimate(struct vc_worker *w, struct vc_leg *leg, const struct vc
 static void on_keyframe_request(struct vc_worker *w, struct vc_route *route)
 {
     route->stats->plis++;
-    vc_report_request(w, route->feeds[0].source);
-    if (route->feeds[1].source != VC_NONE)
-        vc_report_request(w, route->feeds[1].source);
+    vc_report_request(w, route->feeds[0].source); /* the next source was asked already */
 }
 
 static void on_item(struct vc_worker *w, struct vc_leg *leg, const struct vc_rtcp_item *item)

@@ -180,6 +180,10 @@ static int build(const struct vc_worker *w, struct vc_leg *leg, struct vc_route 
     vc_history_copy(d->history, d->position, 0, d->in_header, d->head.rtp.header_sz);
     if (!vc_history_intact(d->history, d->position))
         return -1;
+    d->ids_sz = 0;
+    if (vc_depart_rewrites(leg, route->rewrite.codec, route->resend.rx_ext) &&
+        vc_depart_ids(leg, route, d, &route->resend.rx_ext))
+        return -1;
     hdr_sz = vc_rtp_write(d->header, d->in_header, &d->head.rtp, &as);
     if (hdr_sz + OSN_SZ + payload_sz + leg->tag_sz > VC_TX_ROOM)
         return -1;
@@ -192,17 +196,14 @@ static int build(const struct vc_worker *w, struct vc_leg *leg, struct vc_route 
         .index = d->out,
         .hdr = d->header,
     };
-    if (d->how != VC_DEPARTURE_RTX)
+    if (d->how != VC_DEPARTURE_RTX && !d->ids_sz)
         return 0;
-    memcpy(d->tx.payload, d->header, hdr_sz);
-    vc_store_be16(d->tx.payload + hdr_sz, (uint16_t)d->out);
-    vc_history_copy(d->history, d->position, d->head.rtp.header_sz,
-                    d->tx.payload + hdr_sz + OSN_SZ, payload_sz);
+    vc_depart_place(d, item, d->how == VC_DEPARTURE_RTX ? OSN_SZ : 0);
     if (!vc_history_intact(d->history, d->position))
         return -1;
-    item->src = d->tx.payload;
-    item->src_sz = hdr_sz + OSN_SZ + payload_sz;
-    item->hdr = NULL;
+    if (d->how != VC_DEPARTURE_RTX)
+        return 0;
+    vc_store_be16(d->tx.payload + hdr_sz, (uint16_t)d->out);
     item->index = d->rtx = route->resend.rtx_next++;
     return 0;
 }

@@ -4,6 +4,7 @@
 #include "node.h"
 #include "pace.h"
 #include "report.h"
+#include "switch.h"
 
 static struct vc_route *feed_route(const struct vc_worker *w, uint32_t feed)
 {
@@ -53,12 +54,10 @@ static void set_gate(struct vc_route *route, int open)
     route->stats->gate_open = (uint32_t)open;
 }
 
-static void ask_keyframe(struct vc_worker *w, struct vc_route *route)
+void vc_route_ask(struct vc_worker *w, struct vc_route *route, uint32_t which)
 {
-    route->asked_ns = w->now_ns;
-    for (int which = 0; which < 2; which++)
-        if (route->feeds[which].source != VC_NONE)
-            vc_report_request(w, route->feeds[which].source);
+    route->asked_ns[which] = w->now_ns;
+    vc_report_request(w, route->feeds[which].source);
 }
 
 /* ---- the leg's queues -------------------------------------------------------------------- */
@@ -172,7 +171,7 @@ static void rewind_feed(struct vc_worker *w, struct vc_feed *feed, uint64_t from
 
 /* Finds a recent key frame since which the history holds everything.  Never goes back over what
    the route has sent already: one in index is numbered once. */
-static int fast_start(struct vc_worker *w, struct vc_route *route, uint32_t which)
+int vc_route_fast_start(struct vc_worker *w, struct vc_route *route, uint32_t which)
 {
     struct vc_feed *feed = &route->feeds[which];
     const struct vc_source *source = &w->node->sources[feed->source];
@@ -192,6 +191,8 @@ static int fast_start(struct vc_worker *w, struct vc_route *route, uint32_t whic
     if (which == 0 && route->numbering.started &&
         (head.stream != route->stream || head.index <= route->numbering.highest_in))
         return 0;
+    if (which == 1 && !vc_switch_fits(w, route, head.rtp.timestamp))
+        return 0;
     rewind_feed(w, feed, at);
     route->since_ns = w->now_ns;
     return 1;
@@ -206,11 +207,11 @@ static void begin_current(struct vc_worker *w, struct vc_route *route)
     set_gate(route, 0);
     if (!w->node->legs[route->leg].sendable || route->paused)
         return;
-    if (fast_start(w, route, 0)) {
+    if (vc_route_fast_start(w, route, 0)) {
         set_gate(route, 1);
         vc_route_enqueue(w, route);
     } else {
-        ask_keyframe(w, route);
+        vc_route_ask(w, route, 0);
     }
 }
 
@@ -232,35 +233,66 @@ static void begin_restored(struct vc_worker *w, struct vc_route *route)
         vc_route_enqueue(w, route);
     }
     if (is_gated(route))
-        ask_keyframe(w, route);
+        vc_route_ask(w, route, 0);
 }
 
-static void next_found(struct vc_worker *w, struct vc_route *route)
+void vc_route_next_found(struct vc_worker *w, struct vc_route *route)
 {
     route->switch_at = w->watches[route->feeds[0].source].announced;
     vc_route_enqueue(w, route);
 }
 
-void vc_route_begin(struct vc_worker *w, struct vc_route *route, uint32_t which, int restored)
+void vc_route_begin(struct vc_worker *w, struct vc_route *route, int restored)
 {
-    if (which == 0 && restored && w->node->legs[route->leg].sendable) {
+    if (restored && w->node->legs[route->leg].sendable)
         begin_restored(w, route);
-    } else if (which == 0) {
+    else
         begin_current(w, route);
+}
+
+static void cancel_next(struct vc_worker *w, struct vc_route *route)
+{
+    vc_route_detach(w, route, 1, VC_COPY_DROP_FILTER);
+    route->switch_at = UINT64_MAX;
+    route->waits = 0;
+}
+
+void vc_route_change(struct vc_worker *w, struct vc_route *route, uint32_t source)
+{
+    if (route->feeds[1].source == source)
+        return;
+    if (route->feeds[1].source != VC_NONE)
+        cancel_next(w, route);
+    if (route->feeds[0].source == source)
+        return;
+    route->next_aligned = 0;
+    VC_ASSERT(!vc_route_attach(w, route, 1, source)); /* the caller holds it */
+    if (!is_gated(route)) {
+        vc_route_switch(w, route);
     } else if (!w->node->legs[route->leg].sendable || route->paused) {
         vc_route_switch(w, route); /* nobody sees the old one: no need to wait for a key frame */
         begin_current(w, route);
-    } else if (fast_start(w, route, 1)) {
-        next_found(w, route);
     } else {
-        ask_keyframe(w, route);
+        vc_switch_begin(w, route);
     }
+}
+
+void vc_route_take_types(struct vc_route *route)
+{
+    const struct vc_route_types *types = &route->next_types;
+
+    if (route->pt != types->pt || route->red_pt != types->red_pt)
+        vc_resend_header(route, route->resend.rx_ext);
+    route->pt = types->pt;
+    route->red_pt = types->red_pt;
+    route->resend.rtx_pt = types->rtx_pt;
 }
 
 void vc_route_switch(struct vc_worker *w, struct vc_route *route)
 {
     uint32_t id = 2 * route->id;
 
+    vc_switch_taken(w, route);
     vc_route_detach(w, route, 0, VC_COPY_DROP_FILTER);
     unlink_feed(w, id + 1);
     route->feeds[0] = route->feeds[1];
@@ -268,6 +300,7 @@ void vc_route_switch(struct vc_worker *w, struct vc_route *route)
     link_feed(w, id);
     route->switch_at = UINT64_MAX;
     route->switched = 1;
+    vc_route_take_types(route);
     set_gate(route, 1);
 }
 
@@ -278,7 +311,7 @@ void vc_route_close_gate(struct vc_worker *w, struct vc_route *route)
         return;
     set_gate(route, 0);
     if (!route->paused && w->node->legs[route->leg].sendable)
-        ask_keyframe(w, route);
+        vc_route_ask(w, route, 0);
 }
 
 void vc_route_reopen(struct vc_worker *w, struct vc_route *route)
@@ -290,8 +323,7 @@ void vc_route_reopen(struct vc_worker *w, struct vc_route *route)
 
 /* ---- new packets ------------------------------------------------------------------------- */
 
-/* The first key frame in [from, to), or `to`. */
-static uint64_t find_key(const struct vc_source *source, uint64_t from, uint64_t to)
+uint64_t vc_route_find_key(const struct vc_source *source, uint64_t from, uint64_t to)
 {
     struct vc_slot_head head;
 
@@ -304,16 +336,20 @@ static uint64_t find_key(const struct vc_source *source, uint64_t from, uint64_t
 }
 
 /* A feed that waits for a key frame: what comes before it is dropped.  1: it is there. */
-static int pass_gate(struct vc_worker *w, struct vc_route *route, struct vc_feed *feed,
-                     uint64_t key, uint64_t to)
+static int pass_gate(struct vc_worker *w, struct vc_route *route, uint32_t which, uint64_t key,
+                     uint64_t to)
 {
+    struct vc_feed *feed = &route->feeds[which];
+
     vc_copy_drop(w, route, VC_COPY_DROP_GATE, key - feed->cursor);
     feed->cursor = key;
     w->c.queued += to - key;
     if (key < to)
         return 1;
-    if (w->now_ns - route->asked_ns >= VC_KEYFRAME_RETRY_NS)
-        ask_keyframe(w, route);
+    if (which == 1 && route->waits)
+        vc_switch_resume(w, route);
+    else if (w->now_ns - route->asked_ns[which] >= VC_KEYFRAME_RETRY_NS)
+        vc_route_ask(w, route, which);
     return 0;
 }
 
@@ -328,10 +364,10 @@ static void announce_feed(struct vc_worker *w, struct vc_route *route, uint32_t 
         feed->cursor = to;
         vc_numbering_suspend(&route->numbering);
     } else if (which == 1) {
-        if (pass_gate(w, route, feed, key, to))
-            next_found(w, route);
+        if (pass_gate(w, route, 1, vc_switch_find(w, route, key, to), to))
+            vc_route_next_found(w, route);
     } else if (!route->gate_open) {
-        if (pass_gate(w, route, feed, key, to)) {
+        if (pass_gate(w, route, 0, key, to)) {
             set_gate(route, 1);
             vc_route_enqueue(w, route);
         }
@@ -358,7 +394,7 @@ void vc_route_announce(struct vc_worker *w, uint32_t id, uint64_t to)
             continue;
         }
         if (key == UINT64_MAX)
-            key = find_key(source, from, to);
+            key = vc_route_find_key(source, from, to);
         announce_feed(w, route, at & 1, key, to);
     }
 }

@@ -17,8 +17,10 @@
 #include "history.h"
 #include "numbering.h"
 #include "resend.h"
+#include "rewrite.h"
 #include "vcfwd/abi.h"
 
+struct vc_source;
 struct vc_worker;
 
 struct vc_feed {
@@ -28,16 +30,21 @@ struct vc_feed {
     uint32_t pad;
 };
 
+struct vc_route_types { /* payload types */
+    uint8_t pt, rtx_pt, red_pt; /* red_pt 0: its receiver takes no RED */
+};
+
 struct vc_route {
     struct vc_feed feeds[2]; /* current, next */
     uint64_t switch_at;      /* the current feed ends here; UINT64_MAX: no end in sight */
     struct vc_numbering numbering;
     uint64_t digest;
     uint64_t since_ns;       /* age in the queue counts from here at the earliest */
-    uint64_t asked_ns;       /* last request for a key frame */
+    uint64_t asked_ns[2];    /* last request for a key frame, of each feed */
+    uint64_t switch_ns;      /* when the next source was chosen */
     uint64_t feedback_ns;
-    uint64_t last_arrival_ns, report_ns;
-    uint32_t last_out_ts, report_middle; /* the sender report passed on last */
+    uint64_t last_arrival_ns, report_ns; /* of the packet with the highest out timestamp */
+    uint32_t last_out_ts, report_middle; /* that timestamp; the sender report passed on last */
     struct vc_tx_index *store;
     struct vc_route_stats *stats;
     uint32_t id, leg;
@@ -45,6 +52,8 @@ struct vc_route {
     uint32_t waiting;        /* next in the leg's queue, or VC_NONE */
     uint32_t out_ssrc, ts_offset, stream;
     uint32_t ts_offset_set; /* as the command said */
+    uint32_t ts_skew;       /* of ts_offset: what the reports do not say */
+    uint32_t aligned_offset, next_offset; /* of feed 0 while switched, of feed 1 */
     uint16_t seq_start;
     uint64_t first_out;      /* out index of the first packet */
     uint32_t max_spatial, max_temporal;
@@ -52,8 +61,14 @@ struct vc_route {
     uint8_t red_pt; /* 0: its receiver takes no RED */
     uint8_t live, queued, gate_open, paused;
     uint8_t switched;        /* the next packet comes from another source than the last */
+    struct vc_route_types next_types; /* from the next source on */
     uint8_t report_due;      /* the stored sender report is to be sent */
+    uint8_t aligned, next_aligned; /* these offsets are known */
+    uint8_t waits;           /* feed 1, for sender reports */
+    uint8_t follows;         /* packets left in an earlier life, of which the numbering knows nothing */
+    uint8_t left;            /* removed in this process: what it stored is exact */
     uint8_t mid[VC_LABEL_SZ];
+    struct vc_rewrite rewrite;
     struct vc_resend resend;
 };
 
@@ -67,10 +82,20 @@ int vc_route_attach(struct vc_worker *w, struct vc_route *route, uint32_t which,
 /* It ends; what still waited is counted as dropped for this reason. */
 void vc_route_detach(struct vc_worker *w, struct vc_route *route, uint32_t which,
                      enum vc_copy_drop reason);
-/* Starts an attached feed: restored = the numbering goes on from an earlier life. */
-void vc_route_begin(struct vc_worker *w, struct vc_route *route, uint32_t which, int restored);
+/* Starts the current feed: restored = the numbering goes on from an earlier life. */
+void vc_route_begin(struct vc_worker *w, struct vc_route *route, int restored);
+/* Another source: the next feed is attached and takes over as switch.h says. */
+void vc_route_change(struct vc_worker *w, struct vc_route *route, uint32_t source);
+/* From now on packets leave with next_types. */
+void vc_route_take_types(struct vc_route *route);
 /* Takes the next feed as the current one. */
 void vc_route_switch(struct vc_worker *w, struct vc_route *route);
+/* For switch.h: serves a feed from a recent key frame (1: there was one); asks for one; ends the
+   current feed where the next one begins; finds the first one in [from, to), or `to`. */
+int vc_route_fast_start(struct vc_worker *w, struct vc_route *route, uint32_t which);
+void vc_route_ask(struct vc_worker *w, struct vc_route *route, uint32_t which);
+void vc_route_next_found(struct vc_worker *w, struct vc_route *route);
+uint64_t vc_route_find_key(const struct vc_source *source, uint64_t from, uint64_t to);
 /* Closes the gate (of a gated route) and asks for a key frame. */
 void vc_route_close_gate(struct vc_worker *w, struct vc_route *route);
 /* Reopens the way to a route whose leg has become reachable, or which is no longer paused. */

@@ -22,7 +22,7 @@ static void send_video(uint64_t index, uint32_t ssrc, int key)
     struct world_rtp rtp = { .index = index, .ssrc = ssrc, .timestamp = (uint32_t)index * 3000,
                              .payload_sz = 1000, .pt = 96, .key = (uint8_t)key };
 
-    world_send(&world, 0, &rtp);
+    world_send(&world, ssrc == 0xc0 ? 3 : 0, &rtp);
     world_step(&world);
     world_step(&world);
 }
@@ -138,13 +138,14 @@ static void test_fast_start(uint32_t workers)
     world_fini(&world);
 }
 
+/* To a source of another leg; the rest is in test_switch.c. */
 static void test_switch(void)
 {
     struct vc_command change;
     const struct world_got *got;
 
     open_call(1);
-    world_source(&world, 2, 0, 0xc0, 1);
+    world_source(&world, 2, 3, 0xc0, 1);
     world_route(&world, 1, 1, 1, 0x101, 1);
     send_video(500, 0xb0, 1);
     send_video(501, 0xb0, 0);

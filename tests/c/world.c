@@ -346,6 +346,13 @@ uint32_t world_seal(struct world *world, uint32_t leg, const struct world_rtp *r
         clear[item.hdr_sz + i] = (uint8_t)(rtp->index * 7 + i);
     if (rtp->payload_sz)
         clear[item.hdr_sz] = rtp->key ? 0x67 : 0x41; /* SPS, non-IDR slice */
+    if (rtp->vp8 && rtp->payload_sz > 6) { /* X, S; I, L, K */
+        memcpy(clear + item.hdr_sz, "\x90\xd0", 2);
+        vc_store_be16(clear + item.hdr_sz + 2, 0x8000 | (uint16_t)rtp->index);
+        clear[item.hdr_sz + 4] = (uint8_t)(rtp->index / 2);
+        clear[item.hdr_sz + 5] = (uint8_t)(rtp->index / 5 % 32);
+        clear[item.hdr_sz + 6] = !rtp->key;
+    }
     item.src_sz = item.hdr_sz + rtp->payload_sz;
     VC_ASSERT(vc_crypto_seal_rtp(world->crypto, &item, 1) == 1);
     return item.dst_sz;

@@ -80,6 +80,7 @@ struct world_rtp {
     uint64_t index;
     uint32_t ssrc, timestamp, payload_sz;
     uint8_t pt, marker, key; /* key: the payload starts an H.264 key frame */
+    uint8_t vp8;             /* or a VP8 one, behind a descriptor with ids made from the index */
     uint8_t mid[VC_LABEL_SZ]; /* extension 1, when mid[0] */
 };
 

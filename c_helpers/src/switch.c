@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT */
+#include "switch.h"
+
+#include "node.h"
+#include "timeline.h"
+
+#define SLACK_MS 1u /* a key frame may be so much older than what has left: encodings of one picture */
+#define TRUST_S 5u  /* reports that move a stream farther than this from its arrivals are not believed */
+
+static const struct vc_source *source_of(const struct vc_worker *w, const struct vc_route *route,
+                                         uint32_t which)
+{
+    return &w->node->sources[route->feeds[which].source];
+}
+
+static int is_later(uint32_t timestamp, uint32_t than)
+{
+    return (int32_t)(timestamp - than) > 0;
+}
+
+/* ---- both sources of one sender ---------------------------------------------------------- */
+
+static int are_siblings(const struct vc_worker *w, const struct vc_route *route)
+{
+    const struct vc_source *from = source_of(w, route, 0), *to = source_of(w, route, 1);
+
+    return from->leg == to->leg && from->clock_hz == to->clock_hz;
+}
+
+/* With which offset the current source leaves, or would if it had begun.  -1: not known. */
+static int current_offset(const struct vc_route *route, uint32_t *offset)
+{
+    if (!route->numbering.started || (route->switched && !route->aligned))
+        return -1;
+    *offset = route->switched ? route->aligned_offset : route->ts_offset - route->ts_skew;
+    return 0;
+}
+
+/* The offset of feed 1, by the reports.  0, or -1. */
+static int align(const struct vc_worker *w, struct vc_route *route)
+{
+    struct vc_sender_report from, to;
+    uint32_t offset;
+
+    if (!are_siblings(w, route) || current_offset(route, &offset) ||
+        vc_source_report_read(source_of(w, route, 0), &from) ||
+        vc_source_report_read(source_of(w, route, 1), &to))
+        return -1;
+    route->next_offset = vc_timeline_offset(&from, offset, &to, source_of(w, route, 1)->clock_hz);
+    route->next_aligned = 1;
+    return 0;
+}
+
+static int is_overdue(const struct vc_worker *w, const struct vc_route *route)
+{
+    return w->now_ns - route->switch_ns >= VC_ALIGN_WAIT_NS;
+}
+
+/* Nobody waits where there is nothing to be seen meanwhile. */
+static int must_wait(const struct vc_worker *w, struct vc_route *route)
+{
+    uint32_t offset;
+
+    return route->gate_open && !is_overdue(w, route) && are_siblings(w, route) &&
+           !current_offset(route, &offset) && align(w, route);
+}
+
+/* The latest out timestamp of what has left, and of what is still to leave before feed 1. */
+static uint32_t newest_timestamp(const struct vc_worker *w, const struct vc_route *route)
+{
+    const struct vc_feed *feed = &route->feeds[0];
+    uint64_t end = w->watches[feed->source].announced;
+    uint32_t newest = route->last_out_ts, offset;
+    struct vc_slot_head head;
+
+    if (feed->cursor < end && !current_offset(route, &offset) &&
+        !vc_history_read(&source_of(w, route, 0)->history, end - 1, &head) &&
+        is_later(head.rtp.timestamp + offset, newest))
+        newest = head.rtp.timestamp + offset;
+    return newest;
+}
+
+int vc_switch_fits(struct vc_worker *w, struct vc_route *route, uint32_t timestamp)
+{
+    uint32_t slack = source_of(w, route, 1)->clock_hz / 1000u * SLACK_MS;
+
+    if (align(w, route) || is_overdue(w, route))
+        return 1;
+    return is_later(timestamp + route->next_offset + slack, newest_timestamp(w, route));
+}
+
+/* ---- the way of a change ----------------------------------------------------------------- */
+
+static void start(struct vc_worker *w, struct vc_route *route)
+{
+    route->waits = 0;
+    if (vc_route_fast_start(w, route, 1))
+        vc_route_next_found(w, route);
+    else
+        vc_route_ask(w, route, 1);
+}
+
+void vc_switch_begin(struct vc_worker *w, struct vc_route *route)
+{
+    route->switch_ns = w->now_ns;
+    route->next_aligned = 0;
+    route->waits = (uint8_t)must_wait(w, route);
+    if (!route->waits)
+        start(w, route);
+}
+
+void vc_switch_resume(struct vc_worker *w, struct vc_route *route)
+{
+    if (route->paused || !w->node->legs[route->leg].sendable || must_wait(w, route))
+        return;
+    start(w, route);
+}
+
+uint64_t vc_switch_find(struct vc_worker *w, struct vc_route *route, uint64_t key, uint64_t to)
+{
+    const struct vc_source *source = source_of(w, route, 1);
+    struct vc_slot_head head;
+
+    if (route->waits)
+        return to;
+    while (key < to && (vc_history_read(&source->history, key, &head) ||
+                        !vc_switch_fits(w, route, head.rtp.timestamp)))
+        key = vc_route_find_key(source, key + 1, to);
+    return key;
+}
+
+void vc_switch_taken(struct vc_worker *w, struct vc_route *route)
+{
+    if (!route->next_aligned)
+        (void)align(w, route);
+    route->aligned = route->next_aligned;
+    route->aligned_offset = route->next_offset;
+    route->next_aligned = route->waits = 0;
+}
+
+void vc_switch_clock(struct vc_route *route, const struct vc_slot_head *head, uint32_t clock_hz)
+{
+    uint64_t passed_ns = head->arrival_ns > route->last_arrival_ns ?
+                             head->arrival_ns - route->last_arrival_ns : 0;
+    uint32_t timestamp = vc_timeline_after(route->last_out_ts, passed_ns, clock_hz);
+    uint32_t aligned = head->rtp.timestamp + route->aligned_offset;
+    uint32_t trust = TRUST_S * clock_hz;
+
+    route->ts_skew = 0;
+    route->aligned = route->switched && route->aligned &&
+                     aligned - timestamp + trust <= 2 * trust;
+    if (route->aligned)
+        timestamp = aligned;
+    if (!is_later(timestamp, route->last_out_ts))
+        timestamp = route->last_out_ts + 1;
+    if (route->aligned)
+        route->ts_skew = timestamp - aligned;
+    route->aligned = 0;
+    route->ts_offset = timestamp - head->rtp.timestamp;
+}

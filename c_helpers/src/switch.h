@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/* A change of source on a living route.
+
+   A gated route goes on with the old source (feed 0) until the new one (feed 1) gives a key frame that
+   comes after everything that the old one has sent; another route changes at once.  Sequence numbers
+   and ids of frames go on (numbering.h, rewrite.h), and a sender report with the new mapping follows
+   the first packet.  Timestamps:
+
+     both sources are of one leg:  by its sender's own reports (timeline.h).  While one of these is
+                                   missing, or the key frame is older than what has left, the change
+                                   waits, VC_ALIGN_WAIT_NS at most.  No key frame is asked for before
+                                   it can be used, so a change costs one request.
+     else:                         by the time that passed at this node between the last packet of the
+                                   old and the first of the new one.
+
+   They never go back, and the first is a tick ahead at least: two encodings of one picture have one
+   timestamp, and two pictures never do.  That tick (up to 1 ms) is taken back by the next change.
+
+   All of it belongs to the worker that owns the route's leg. */
+#ifndef VC_SWITCH_H
+#define VC_SWITCH_H
+
+#include <stdint.h>
+
+#include "history.h"
+
+#define VC_ALIGN_WAIT_NS 3000000000ull
+
+struct vc_route;
+struct vc_worker;
+
+/* Feed 1 was attached to a gated route whose receiver can be reached. */
+void vc_switch_begin(struct vc_worker *w, struct vc_route *route);
+/* It waits for sender reports; one came, or time has passed. */
+void vc_switch_resume(struct vc_worker *w, struct vc_route *route);
+/* The first key frame of feed 1 in [key, to) that it can change at, or `to`. */
+uint64_t vc_switch_find(struct vc_worker *w, struct vc_route *route, uint64_t key, uint64_t to);
+/* 1: a key frame with this timestamp can be changed at. */
+int vc_switch_fits(struct vc_worker *w, struct vc_route *route, uint32_t timestamp);
+/* Feed 1 is about to take the place of feed 0: what must be known of that one is remembered. */
+void vc_switch_taken(struct vc_worker *w, struct vc_route *route);
+/* The next packet to leave is the first of its stream: sets ts_offset. */
+void vc_switch_clock(struct vc_route *route, const struct vc_slot_head *head, uint32_t clock_hz);
+
+#endif
