@@ -51,7 +51,7 @@ void vc_pace_pay(struct vc_worker *w, struct vc_leg *leg, uint32_t bytes)
 void vc_pace_next(struct vc_worker *w, struct vc_leg *leg)
 {
     int queue = vc_pace_queue(leg);
-    uint64_t slack = leg->gap_ns / 4 >> VC_SLOT_SHIFT;
+    uint64_t slack = leg->gap_ns / 2 >> VC_SLOT_SHIFT;
 
     if (queue < 0)
         return;

@@ -9,7 +9,7 @@
    Many legs that begin in one duty cycle (the copies of a frame) begin in groups of
    VC_WHEEL_GROUP, one slot after the other, over at most VC_SPREAD_SLOTS: a group costs one
    wake-up and one kick, and legs of the same rate stay together.  Legs of other rates meet in
-   the wheel by its slack, at most a quarter of the time between two of their packets. */
+   the wheel by its slack, at most half of the time between two of their packets. */
 #ifndef VC_PACE_H
 #define VC_PACE_H
 

@@ -15,7 +15,7 @@ int vc_wheel_init(struct vc_wheel *wheel, uint32_t ids_max)
     if (!wheel->lists || !wheel->entries)
         return -1;
     for (uint32_t i = 0; i <= VC_WHEEL_SLOTS; i++)
-        wheel->lists[i] = (struct vc_wheel_list){ VC_NONE, VC_NONE, 0 };
+        wheel->lists[i] = (struct vc_wheel_list){ VC_NONE, VC_NONE, 0, VC_WHEEL_SLACK_MAX };
     for (uint32_t i = 0; i < ids_max; i++)
         wheel->entries[i] = (struct vc_wheel_entry){ .list = VC_NONE };
     return 0;
@@ -58,34 +58,47 @@ void vc_wheel_cancel(struct vc_wheel *wheel, uint32_t id)
         wheel->entries[entry->next].prev = entry->prev;
     else
         list->tail = entry->prev;
-    if (!--list->cnt && entry->list != READY)
+    if (!--list->cnt && entry->list != READY) {
         wheel->occupied[entry->list / 64] &= ~(UINT64_C(1) << (entry->list % 64));
+        list->slack = VC_WHEEL_SLACK_MAX;
+    }
     entry->list = VC_NONE;
     wheel->cnt--;
 }
 
-/* The slot for what is due at `tick`: the first within reach that has company and room, else the
-   first that has room, else its own. */
+/* The slot that begins at due_ns or next after it. */
+static uint64_t tick_of(uint64_t due_ns)
+{
+    return (due_ns >> VC_SLOT_SHIFT) + (due_ns % VC_SLOT_NS != 0);
+}
+
+/* The slot for what is due at `tick`: the first within reach that has room, else its own. */
 static uint64_t choose(const struct vc_wheel *wheel, uint64_t tick, uint32_t slack)
 {
-    uint64_t last = tick + slack, empty = UINT64_MAX;
+    uint64_t last = tick + slack;
 
     if (last - wheel->tick >= VC_WHEEL_SLOTS)
         last = wheel->tick + VC_WHEEL_SLOTS - 1;
-    for (uint64_t at = tick; at <= last; at++) {
-        uint32_t cnt = wheel->lists[at & MASK].cnt;
-
-        if (cnt && cnt < VC_WHEEL_GROUP)
+    for (uint64_t at = tick; at <= last; at++)
+        if (wheel->lists[at & MASK].cnt < VC_WHEEL_GROUP)
             return at;
-        if (!cnt && empty == UINT64_MAX)
-            empty = at;
-    }
-    return empty != UINT64_MAX ? empty : tick;
+    return tick;
+}
+
+static void enter(struct vc_wheel *wheel, uint32_t id, uint64_t tick, uint32_t slack)
+{
+    uint64_t at = choose(wheel, tick, slack);
+    struct vc_wheel_list *list = &wheel->lists[at & MASK];
+    uint32_t left = at - tick < slack ? slack - (uint32_t)(at - tick) : 0;
+
+    append(wheel, at & MASK, id, at << VC_SLOT_SHIFT);
+    if (left < list->slack)
+        list->slack = left;
 }
 
 void vc_wheel_schedule(struct vc_wheel *wheel, uint32_t id, uint64_t due_ns, uint32_t slack)
 {
-    uint64_t tick = (due_ns >> VC_SLOT_SHIFT) + (due_ns % VC_SLOT_NS != 0);
+    uint64_t tick = tick_of(due_ns);
 
     VC_ASSERT(id < wheel->ids_max && slack <= VC_WHEEL_SLACK_MAX);
     vc_wheel_cancel(wheel, id);
@@ -93,28 +106,32 @@ void vc_wheel_schedule(struct vc_wheel *wheel, uint32_t id, uint64_t due_ns, uin
     if (due_ns <= wheel->now_ns) {
         append(wheel, READY, id, due_ns);
     } else if (tick - wheel->tick >= VC_WHEEL_SLOTS) {
-        append(wheel, (wheel->tick + VC_WHEEL_SLOTS - 1) & MASK, id, tick << VC_SLOT_SHIFT);
+        uint32_t furthest = (wheel->tick + VC_WHEEL_SLOTS - 1) & MASK;
+
+        append(wheel, furthest, id, tick << VC_SLOT_SHIFT);
+        wheel->lists[furthest].slack = 0;
     } else {
-        tick = choose(wheel, tick, slack);
-        append(wheel, tick & MASK, id, tick << VC_SLOT_SHIFT);
+        enter(wheel, id, tick, wheel->ahead_ns ? 0 : slack);
     }
 }
 
 void vc_wheel_hasten(struct vc_wheel *wheel, uint32_t id, uint64_t due_ns)
 {
-    if (!vc_wheel_scheduled(wheel, id) || due_ns < wheel->entries[id].due_ns)
+    uint64_t slot_ns = due_ns <= wheel->now_ns ? due_ns : tick_of(due_ns) << VC_SLOT_SHIFT;
+
+    if (!vc_wheel_scheduled(wheel, id) || slot_ns < wheel->entries[id].due_ns)
         vc_wheel_schedule(wheel, id, due_ns, 0);
 }
 
-/* The first occupied slot's tick in (wheel->tick, wheel->tick + VC_WHEEL_SLOTS], or UINT64_MAX.
-   The furthest, one turn ahead, is never occupied. */
-static uint64_t next_occupied(const struct vc_wheel *wheel, uint64_t after)
+/* The first occupied slot's tick in (after, after + slots], or beyond it, or UINT64_MAX.  What is
+   one turn ahead of wheel->tick is never occupied. */
+static uint64_t next_occupied(const struct vc_wheel *wheel, uint64_t after, uint32_t slots)
 {
     uint64_t first = after + 1;
     uint32_t at = first & MASK, word = at / 64;
     uint64_t bits = wheel->occupied[word] & (~UINT64_C(0) << (at % 64));
 
-    for (uint32_t n = 0; n <= WORDS; n++) {
+    for (uint32_t n = 0; n <= slots / 64 + 1 && n <= WORDS; n++) {
         if (bits) {
             uint32_t slot = word * 64 + (uint32_t)__builtin_ctzll(bits);
 
@@ -126,18 +143,40 @@ static uint64_t next_occupied(const struct vc_wheel *wheel, uint64_t after)
     return UINT64_MAX;
 }
 
-/* Empties a slot: what is due becomes ready, what only waited here is put again. */
-static void come_out(struct vc_wheel *wheel, uint32_t slot)
+/* The tick at which the next ids come out together, the first of them due at `first`. */
+static uint64_t group_of(const struct vc_wheel *wheel, uint64_t first)
+{
+    uint64_t group = first, last = first + VC_WHEEL_SLACK_MAX;
+    uint32_t cnt = 0;
+
+    for (uint64_t at = first; at <= last;
+         at = next_occupied(wheel, at, (uint32_t)(last - at))) {
+        const struct vc_wheel_list *list = &wheel->lists[at & MASK];
+
+        group = at;
+        cnt += list->cnt;
+        if (at + list->slack < last)
+            last = at + list->slack;
+        if (cnt >= VC_WHEEL_GROUP || at == last)
+            break;
+    }
+    return group;
+}
+
+/* Empties a slot: what is due becomes ready, as due with its group; what only waited here is put
+   again. */
+static void come_out(struct vc_wheel *wheel, uint32_t slot, uint64_t group)
 {
     uint32_t id = wheel->lists[slot].head;
+    uint64_t group_ns = group << VC_SLOT_SHIFT;
 
-    wheel->lists[slot] = (struct vc_wheel_list){ VC_NONE, VC_NONE, 0 };
+    wheel->lists[slot] = (struct vc_wheel_list){ VC_NONE, VC_NONE, 0, VC_WHEEL_SLACK_MAX };
     wheel->occupied[slot / 64] &= ~(UINT64_C(1) << (slot % 64));
     while (id != VC_NONE) {
         struct vc_wheel_entry entry = wheel->entries[id];
 
         if (entry.due_ns <= wheel->now_ns) {
-            append(wheel, READY, id, entry.due_ns);
+            append(wheel, READY, id, entry.due_ns > group_ns ? entry.due_ns : group_ns);
         } else {
             wheel->entries[id].list = VC_NONE;
             wheel->cnt--;
@@ -147,32 +186,54 @@ static void come_out(struct vc_wheel *wheel, uint32_t slot)
     }
 }
 
+/* After more than a turn everything has come due. */
+static void empty_all(struct vc_wheel *wheel, uint64_t to)
+{
+    uint64_t from = wheel->tick, end = from + VC_WHEEL_SLOTS - 1;
+
+    wheel->tick = to;
+    while ((from = next_occupied(wheel, from, VC_WHEEL_SLOTS)) <= end)
+        come_out(wheel, from & MASK, from);
+}
+
 void vc_wheel_advance(struct vc_wheel *wheel, uint64_t now_ns)
 {
-    uint64_t from = wheel->tick, to, last;
+    uint64_t to, first, group;
 
     now_ns += wheel->ahead_ns;
     to = now_ns >> VC_SLOT_SHIFT;
     if (now_ns < wheel->now_ns)
         return;
     wheel->now_ns = now_ns;
-    if (to == from)
-        return;
-    last = to - from < VC_WHEEL_SLOTS ? to : from + VC_WHEEL_SLOTS - 1;
-    wheel->tick = to;
-    while (from < last && wheel->lists[READY].cnt < wheel->cnt) {
-        from = next_occupied(wheel, from);
-        if (from <= last)
-            come_out(wheel, from & MASK);
+    if (to - wheel->tick >= VC_WHEEL_SLOTS)
+        empty_all(wheel, to);
+    while (wheel->tick < to && wheel->lists[READY].cnt < wheel->cnt) {
+        first = next_occupied(wheel, wheel->tick, VC_WHEEL_SLOTS);
+        group = first <= to ? group_of(wheel, first) : first;
+        if (group > to) {
+            wheel->tick = first <= to ? first - 1 : to;
+            return;
+        }
+        wheel->tick = group;
+        while (first <= group) {
+            come_out(wheel, first & MASK, group);
+            first = next_occupied(wheel, first, VC_WHEEL_SLACK_MAX);
+        }
     }
+    if (wheel->tick < to)
+        wheel->tick = to;
 }
 
 uint64_t vc_wheel_next_due(const struct vc_wheel *wheel)
 {
+    uint64_t first;
+
     if (wheel->lists[READY].cnt)
         return wheel->entries[wheel->lists[READY].head].due_ns;
-    return wheel->cnt ? (next_occupied(wheel, wheel->tick) << VC_SLOT_SHIFT) - wheel->ahead_ns / 4 :
-                        UINT64_MAX;
+    if (!wheel->cnt)
+        return UINT64_MAX;
+    first = next_occupied(wheel, wheel->tick, VC_WHEEL_SLOTS);
+    return (group_of(wheel, first) << VC_SLOT_SHIFT) - wheel->ahead_ns / 4;
 }
 
 uint32_t vc_wheel_pop(struct vc_wheel *wheel, uint64_t *due_ns)

@@ -6,13 +6,15 @@
    What is due already lies in the ready list, in the order in which it became so.  The wheel
    reaches 268 ms ahead; what is due later waits in the furthest slot and is put again from there.
 
-   With slack an id may lie up to so many slots later, to share the slot of others: fewer
-   wake-ups, for a delay that does not add up (its owner accounts in exact times).  A slot takes
-   VC_WHEEL_GROUP ids that way; when all within reach are full, the id takes its own all the same,
-   so that nothing ever waits for room.
+   With slack an id may come out up to so many slots later, to come out with others: fewer
+   wake-ups, for a delay that does not add up (its owner accounts in exact times).  What is due
+   waits for the last slot that is occupied within everybody's slack, or for VC_WHEEL_GROUP ids, and
+   comes out as due then; so ids of one slot and nothing near it do not wait at all.  A slot takes
+   VC_WHEEL_GROUP ids; the next one takes a later slot within its slack, or the same when all within
+   reach are full, so that nothing ever waits for room.
 
    Where the kernel holds packets until their time (ahead_ns), ids come out so long before it,
-   and those of three quarters of that span with one wake-up.
+   and those of three quarters of that span with one wake-up; there nothing waits for others.
 
    One thread, no clock but vc_wheel_advance, no allocation after init. */
 #ifndef VC_WHEEL_H
@@ -26,10 +28,11 @@
 #define VC_SLOT_NS (UINT64_C(1) << VC_SLOT_SHIFT)
 #define VC_WHEEL_SLOTS 8192u /* a horizon of 268 ms */
 #define VC_WHEEL_GROUP 16u   /* ids of one slot: one wake-up, one kick */
-#define VC_WHEEL_SLACK_MAX 15u
+#define VC_WHEEL_SLACK_MAX 31u /* 1 ms */
 
 struct vc_wheel_list {
     uint32_t head, tail, cnt; /* ids, or VC_NONE */
+    uint32_t slack;           /* at most the least of its ids, slots */
 };
 
 struct vc_wheel_entry {

@@ -1,8 +1,8 @@
 """What pacing costs and how late it is: one 2.5 Mb/s stream to ten receivers.
 
-    .venv/bin/python -m perf.bench.pacing [--seconds 5] [--rate 20000000]
+    .venv/bin/python -m perf.bench.pacing [--seconds 5] [--rate 20000000] [--unlike]
 
-Four rows: AF_XDP in the usual scheduling class and in the real-time one (priority 2), each alone
+--unlike: ten rates, from a fifth of --rate to all of it.  Four rows: AF_XDP in the usual scheduling class and in the real-time one (priority 2), each alone
 and with a CPU-bound process on each core.  A row: wake-ups and transmit calls a second, the share
 of a core (thread time; softirq not included) and how it was spent, the wheel's lateness, and the
 deviation of inter-departure times at the receiver.  Prints JSON lines; asserts nothing.
@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from forwarder.commands import LegRate
 from forwarder.dataplane.lateness import quantile_us
 from forwarder.dataplane.scheduling import Scheduling
 from forwarder.dataplane.tally import Snapshot
@@ -59,16 +60,17 @@ def row(before: Snapshot, after: Snapshot, cpu_s: float, span_s: float) -> dict[
 
 
 def measure(
-    lab: Lab, scheduling: Scheduling, condition: str, rate: int, seconds: float
+    lab: Lab, scheduling: Scheduling, condition: str, rates: list[int], seconds: float
 ) -> dict[str, Any]:
     """One row."""
     relay = vcfwd.Xsk(lab, Case(COPIES, HD_SIZE))
     relay.scheduling = scheduling
     relay.start()
     times = lab.folder / "pacing.times"
-    options = {"times": times, "stamp_ports": COPIES, "spacing_bps": rate}
+    options = {"times": times, "stamp_ports": COPIES, "spacing_bps": max(rates)}
     try:
-        relay.set_rate(rate)
+        first = relay.case.publishers
+        relay.apply([LegRate(first + i, rate) for i, rate in enumerate(rates)])
         with relay.receiver(**options) as receiver, neighbours(lab, condition):
             generator = relay.generate(times=times, seconds=seconds + 2 * WARM_S, **STREAM)
             time.sleep(WARM_S)
@@ -88,11 +90,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rate", type=int, default=START_RATE, help="of each leg, bits a second")
+    parser.add_argument("--unlike", action="store_true", help="ten rates")
     args = parser.parse_args()
+    low = args.rate // 5 if args.unlike else args.rate
+    rates = [low + (args.rate - low) * i // (COPIES - 1) for i in range(COPIES)]
     for scheduling in (classes.OTHER, classes.fifo()):
         for condition in (IDLE, NEIGHBOUR):
             with Lab() as lab:
-                found = measure(lab, scheduling, condition, args.rate, args.seconds)
+                found = measure(lab, scheduling, condition, rates, args.seconds)
             print(
                 json.dumps({"class": scheduling.name, "condition": condition, **found}), flush=True
             )

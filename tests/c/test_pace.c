@@ -123,15 +123,17 @@ static void test_wakeups(uint64_t rate_bps)
     world_fini(&world);
 }
 
-/* Ten legs of ten rates: 3,000 departures a second that the slack brings together in part. */
-static void test_wakeups_of_many_rates(void)
+/* Ten legs of ten rates: 3,000 departures a second that the slack brings together. */
+static void test_wakeups_of_many_rates(uint64_t rate_bps, uint64_t step_bps, uint32_t most)
 {
     open_call(10, 0);
     for (uint32_t leg = 1; leg <= 10; leg++)
-        set_rate(leg, 4000000 + leg * 1234567);
+        set_rate(leg, rate_bps + leg * step_bps);
     run_stream(3);
     CHECK_EQ(left_cnt, 10 * 900);
-    CHECK(turns <= 3 * 2000);
+    CHECK(turns <= 3 * most);
+    printf("ten rates from %.1f Mb/s, %.1f apart: %u wake-ups a second\n", (double)rate_bps / 1e6,
+           (double)step_bps / 1e6, turns / 3);
     world_fini(&world);
 }
 
@@ -150,7 +152,7 @@ static void test_even(uint64_t rate_bps)
 
         if (last_ns[leg]) {
             CHECK(left[i].at_ns >= exact_ns[leg]); /* never early */
-            CHECK(left[i].at_ns - exact_ns[leg] < VC_SLOT_NS + gap_ns / 4);
+            CHECK(left[i].at_ns - exact_ns[leg] < VC_SLOT_NS + gap_ns / 2);
         } else {
             exact_ns[leg] = left[i].at_ns;
         }
@@ -371,7 +373,9 @@ int main(void)
     test_ahead();
     test_wakeups(5000000);
     test_wakeups(20000000);
-    test_wakeups_of_many_rates();
+    test_wakeups_of_many_rates(2000000, 2000000, 1000);
+    test_wakeups_of_many_rates(4000000, 1234567, 900);
+    test_wakeups_of_many_rates(17600000, 440000, 600);
     test_even(5000000);
     test_even(20000000);
     test_even(47000000);

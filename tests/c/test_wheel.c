@@ -112,36 +112,133 @@ static void test_horizon(void)
     vc_wheel_fini(&wheel);
 }
 
-/* With slack an id joins others that are near, up to a group; it never comes early. */
+static uint64_t slot_of(uint64_t due_ns, uint64_t now_ns)
+{
+    return due_ns <= now_ns ? now_ns : (due_ns + SLOT - 1) / SLOT * SLOT;
+}
+
+/* With slack ids come out with others that are near, a group at a time; never early, never later
+   than their slack. */
 static void test_groups(void)
 {
     uint64_t due_ns;
 
     begin(NOW);
-    for (uint32_t id = 0; id < 2 * VC_WHEEL_GROUP; id++)
+    for (uint32_t id = 0; id < 2 * VC_WHEEL_GROUP; id++) /* eight in each of four slots */
         vc_wheel_schedule(&wheel, id, NOW + 7 * SLOT - id * (SLOT / 8), 4);
-    for (uint32_t at = 0; at < VC_WHEEL_SLOTS; at++)
-        CHECK(wheel.lists[at].cnt <= VC_WHEEL_GROUP);
-    CHECK_EQ(wheel.lists[(1000 + 7) % VC_WHEEL_SLOTS].cnt, VC_WHEEL_GROUP);
-    vc_wheel_advance(&wheel, NOW + 20 * SLOT);
-    for (uint32_t n = 0; n < 2 * VC_WHEEL_GROUP; n++) {
-        uint32_t id = vc_wheel_pop(&wheel, &due_ns);
-        uint64_t wanted_ns = NOW + 7 * SLOT - id * (SLOT / 8);
+    for (int turn = 0; turn < 2; turn++) {
+        uint64_t at_ns = vc_wheel_next_due(&wheel);
 
-        CHECK(due_ns >= wanted_ns && due_ns <= wanted_ns + 5 * SLOT);
+        CHECK_EQ(at_ns, NOW + (turn ? 7 : 5) * SLOT);
+        vc_wheel_advance(&wheel, at_ns - 1);
+        CHECK_EQ(vc_wheel_pop(&wheel, &due_ns), VC_NONE);
+        vc_wheel_advance(&wheel, at_ns);
+        for (uint32_t n = 0; n < VC_WHEEL_GROUP; n++) {
+            uint32_t id = vc_wheel_pop(&wheel, &due_ns);
+            uint64_t wanted_ns = NOW + 7 * SLOT - id * (SLOT / 8);
+
+            CHECK(due_ns == at_ns && due_ns >= wanted_ns && due_ns < wanted_ns + 5 * SLOT);
+        }
+        CHECK_EQ(vc_wheel_pop(&wheel, &due_ns), VC_NONE);
     }
     CHECK_EQ(wheel.cnt, 0);
-    /* Where all are full it takes its own: nothing waits for room. */
+    /* A slot that is full sends on; where all are full it takes its own: nothing waits for room. */
     for (uint32_t id = 0; id < 5 * VC_WHEEL_GROUP + 3; id++)
         vc_wheel_schedule(&wheel, id, NOW + 100 * SLOT, 4);
     CHECK_EQ(wheel.lists[(1000 + 100) % VC_WHEEL_SLOTS].cnt, VC_WHEEL_GROUP + 3);
     CHECK_EQ(wheel.lists[(1000 + 104) % VC_WHEEL_SLOTS].cnt, VC_WHEEL_GROUP);
+    for (uint32_t slot = 100; slot <= 104; slot++) {
+        CHECK_EQ(vc_wheel_next_due(&wheel), NOW + slot * SLOT);
+        vc_wheel_advance(&wheel, NOW + slot * SLOT);
+        for (uint32_t n = 0; n < VC_WHEEL_GROUP + (slot == 100 ? 3 : 0); n++)
+            CHECK(vc_wheel_pop(&wheel, &due_ns) != VC_NONE);
+    }
+    CHECK_EQ(wheel.cnt, 0);
     vc_wheel_fini(&wheel);
 }
 
-static uint64_t slot_of(uint64_t due_ns, uint64_t now_ns)
+/* Nothing waits longer than it may, nor for nobody; who has no slack takes the others along. */
+static void test_slack(void)
 {
-    return due_ns <= now_ns ? now_ns : (due_ns + SLOT - 1) / SLOT * SLOT;
+    uint64_t due_ns;
+
+    begin(NOW);
+    vc_wheel_schedule(&wheel, 1, NOW + 10 * SLOT, 8); /* alone within its slack */
+    vc_wheel_schedule(&wheel, 2, NOW + 30 * SLOT, 8);
+    CHECK_EQ(vc_wheel_next_due(&wheel), NOW + 10 * SLOT);
+    vc_wheel_schedule(&wheel, 3, NOW + 14 * SLOT, 2);
+    CHECK_EQ(vc_wheel_next_due(&wheel), NOW + 14 * SLOT);
+    vc_wheel_schedule(&wheel, 4, NOW + 17 * SLOT, 8); /* beyond what 3 may wait */
+    CHECK_EQ(vc_wheel_next_due(&wheel), NOW + 14 * SLOT);
+    vc_wheel_cancel(&wheel, 3);
+    CHECK_EQ(vc_wheel_next_due(&wheel), NOW + 17 * SLOT);
+    vc_wheel_hasten(&wheel, 1, NOW + 10 * SLOT - 5); /* of the same slot: it goes on waiting */
+    CHECK_EQ(vc_wheel_next_due(&wheel), NOW + 17 * SLOT);
+    vc_wheel_schedule(&wheel, 5, NOW + 12 * SLOT, 0); /* as sound has */
+    CHECK_EQ(vc_wheel_next_due(&wheel), NOW + 12 * SLOT);
+    CHECK_EQ(take(NOW + 12 * SLOT), 15);
+    CHECK_EQ(vc_wheel_next_due(&wheel), NOW + 17 * SLOT);
+    vc_wheel_schedule(&wheel, 6, NOW + 11 * SLOT, 8); /* in the past: now */
+    CHECK_EQ(take(NOW + 13 * SLOT), 6);
+    /* What was missed comes out in its groups, each as due with the last of it. */
+    vc_wheel_schedule(&wheel, 7, NOW + 20 * SLOT, 8);
+    vc_wheel_advance(&wheel, NOW + 90 * SLOT);
+    CHECK(vc_wheel_pop(&wheel, &due_ns) == 4 && due_ns == NOW + 20 * SLOT);
+    CHECK(vc_wheel_pop(&wheel, &due_ns) == 7 && due_ns == NOW + 20 * SLOT);
+    CHECK(vc_wheel_pop(&wheel, &due_ns) == 2 && due_ns == NOW + 30 * SLOT);
+    CHECK_EQ(wheel.cnt, 0);
+    /* Where the kernel holds packets each has its own time. */
+    wheel.ahead_ns = 40 * SLOT;
+    vc_wheel_schedule(&wheel, 1, NOW + 200 * SLOT, 8);
+    vc_wheel_schedule(&wheel, 2, NOW + 204 * SLOT, 8);
+    vc_wheel_advance(&wheel, NOW + 200 * SLOT);
+    CHECK(vc_wheel_pop(&wheel, &due_ns) == 1 && due_ns == NOW + 200 * SLOT);
+    CHECK(vc_wheel_pop(&wheel, &due_ns) == 2 && due_ns == NOW + 204 * SLOT);
+    vc_wheel_fini(&wheel);
+}
+
+/* With any slack: what comes out is due, nothing stays that may not wait, and the next time that
+   is told is in time for all. */
+static void test_slack_model(uint64_t seed)
+{
+    static struct { uint64_t due_ns; uint32_t slack; int in; } ids[IDS];
+    uint64_t now_ns = NOW, due_ns;
+
+    begin(now_ns);
+    memset(ids, 0, sizeof ids);
+    for (int step = 0; step < 20000; step++) {
+        uint32_t id = check_random(&seed) % IDS, what = check_random(&seed) % 8, got;
+
+        if (what < 5) {
+            ids[id].due_ns = now_ns + (((uint64_t)check_random(&seed) << 12) % (200 * SLOT));
+            ids[id].slack = check_random(&seed) % (VC_WHEEL_SLACK_MAX + 1);
+            ids[id].in = 1;
+            vc_wheel_schedule(&wheel, id, ids[id].due_ns, ids[id].slack);
+        } else if (what == 5) {
+            ids[id].in = 0;
+            vc_wheel_cancel(&wheel, id);
+        } else {
+            uint64_t next_ns = vc_wheel_next_due(&wheel);
+
+            now_ns = what == 6 && next_ns != UINT64_MAX && next_ns > now_ns ?
+                         next_ns : now_ns + check_random(&seed) % (20 * SLOT);
+            vc_wheel_advance(&wheel, now_ns);
+            while ((got = vc_wheel_pop(&wheel, &due_ns)) != VC_NONE) {
+                CHECK(ids[got].in && ids[got].due_ns <= now_ns);
+                CHECK(due_ns >= ids[got].due_ns && due_ns <= now_ns);
+                ids[got].in = 0;
+            }
+        }
+        due_ns = vc_wheel_next_due(&wheel);
+        for (uint32_t i = 0; i < IDS; i++)
+            if (ids[i].in) {
+                uint64_t last_ns = slot_of(ids[i].due_ns, 0) + ids[i].slack * SLOT;
+
+                CHECK(last_ns > now_ns - SLOT);
+                CHECK(due_ns <= last_ns);
+            }
+    }
+    vc_wheel_fini(&wheel);
 }
 
 /* Any use: at any time exactly that comes out which a heap of slot times gives. */
@@ -210,8 +307,11 @@ int main(void)
     test_changes();
     test_horizon();
     test_groups();
-    for (uint64_t seed = 1; seed <= 8; seed++)
+    test_slack();
+    for (uint64_t seed = 1; seed <= 8; seed++) {
         test_model(seed);
+        test_slack_model(seed);
+    }
     test_lateness_buckets();
     return check_report();
 }
