@@ -53,12 +53,12 @@ struct vc_rtp_identity { /* how a packet leaves */
     const uint8_t *rx_ext; /* [VC_EXT_COUNT] ids in the incoming packet; NULL: no extensions are known */
     const uint8_t *tx_ext; /* [VC_EXT_COUNT] ids towards the receiver; 0: leave it out */
     const uint8_t *mid;    /* VC_LABEL_SZ bytes, zero padded, or NULL: the MID that the receiver expects */
-    uint32_t send_time;    /* vc_rtp_send_time of the departure; written where tx_ext has an id for it */
+    uint32_t send_time;    /* vc_rtp_send_time of the departure; written where tx_ext has its id */
     uint16_t transport_number; /* transport-wide; likewise */
 };
 
-/* The departure in the form of abs-send-time: seconds in 24-bit fixed point, 18 bits of it the fraction
-   (webrtc.org/experiments/rtp-hdrext/abs-send-time).  Only differences mean anything. */
+/* The departure in the form of abs-send-time: seconds in 24-bit fixed point, 18 bits of them the
+   fraction (webrtc.org/experiments/rtp-hdrext/abs-send-time).  Only differences mean anything. */
 static inline uint32_t vc_rtp_send_time(uint64_t ns)
 {
     uint64_t seconds = ns / 1000000000u, rest = ns % 1000000000u;

@@ -103,8 +103,8 @@ int vc_source_end(struct vc_source *source);
 /* Owner: an authentic packet.  at: its slot's head. */
 void vc_source_count(struct vc_source *source, const struct vc_slot_head *at,
                      uint64_t position);
-/* Owner: an authentic packet told its audio level, the data of an RFC 6464 element of at least one byte.  The
-   V bit is not looked at: senders set it by rules of their own. */
+/* Owner: an authentic packet told its audio level, the data of an RFC 6464 element of at least one
+   byte.  The V bit is not looked at: senders set it by rules of their own. */
 void vc_source_level(struct vc_source *source, const uint8_t *data, uint64_t now_ns);
 /* Owner: a report block about this source for its sender (RFC 3550 section 6.4.1), from the
    packets since the last one. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Whose packet is it: SSRCs bound by (mid, rid) or payload type, by authentic packets alone, at most
-   VC_LEG_BINDINGS of a leg; what was signalled wins; the binding is told of, dumped, and outlives the
-   process. */
+/* Whose packet is it: SSRCs bound by (mid, rid) or payload type, by authentic packets alone, at
+   most VC_LEG_BINDINGS of a leg; what was signalled wins; the binding is told of, dumped, and
+   outlives the process. */
 #include "world.h"
 
 #include "check.h"
@@ -91,14 +91,14 @@ static void test_labels(void)
     CHECK_EQ(expect(5, VC_SOURCE_BY_LABEL, "snd1", "", 111), VC_STATUS_OK);
     send((struct wire){ .index = 40, .ssrc = 0xfeed, .mid = "snd0" });
     CHECK_EQ(unknown(), 1);
-    send((struct wire){ .index = 40, .ssrc = 0xfeed, .mid = "snd1", .rid = "hi" }); /* of a layer that is not expected */
+    send((struct wire){ .index = 40, .ssrc = 0xfeed, .mid = "snd1", .rid = "hi" }); /* no such */
     CHECK_EQ(unknown(), 2);
-    send((struct wire){ .index = 40, .ssrc = 0xfeed, .mid = "snd1", .flip = 1 }); /* a forged label binds nothing */
+    send((struct wire){ .index = 40, .ssrc = 0xfeed, .mid = "snd1", .flip = 1 }); /* forged */
     CHECK_EQ(bound_to(5), 0);
     send((struct wire){ .index = 40, .ssrc = 0xfeed, .mid = "snd1" });
     CHECK_EQ(bound_to(5), 0xfeed);
-    send((struct wire){ .index = 41, .ssrc = 0xfeed }); /* labels come with the first packets only */
-    send((struct wire){ .index = 42, .ssrc = 0xfeed, .mid = "else" }); /* the SSRC says more than a label */
+    send((struct wire){ .index = 41, .ssrc = 0xfeed }); /* labels come with the first packets */
+    send((struct wire){ .index = 42, .ssrc = 0xfeed, .mid = "else" }); /* the SSRC says more */
     CHECK_EQ(world_counters(&world, 0)->routed, 3);
     send((struct wire){ .index = 41, .ssrc = 0xfeee, .mid = "snd1" }); /* the label is taken */
     CHECK_EQ(unknown(), 3);
@@ -116,7 +116,8 @@ static void test_two_of_one_mid(void)
     events = world.event_cnt;
     send((struct wire){ .index = 1, .ssrc = 0xa1, .pt = 96, .mid = "1" });
     CHECK_EQ(unknown(), 1);
-    send((struct wire){ .index = 1, .ssrc = 0xa2, .pt = 96, .mid = "1", .rid = "hi", .two_byte = 1 });
+    send((struct wire){ .index = 1, .ssrc = 0xa2, .pt = 96, .mid = "1", .rid = "hi",
+                        .two_byte = 1 });
     send((struct wire){ .index = 1, .ssrc = 0xa1, .pt = 96, .mid = "1", .rid = "lo" });
     CHECK_EQ(bound_to(3), 0xa1);
     CHECK_EQ(bound_to(4), 0xa2);
@@ -150,7 +151,7 @@ static void test_payload_type(void)
     open_call();
     CHECK_EQ(expect(6, VC_SOURCE_BY_PT, "", "", 7), VC_STATUS_OK);
     send((struct wire){ .index = 1, .ssrc = 0xb1, .pt = 8 });
-    send((struct wire){ .index = 1, .ssrc = 0xb1, .pt = 7, .mid = "x" }); /* it says whose it is: nobody's here */
+    send((struct wire){ .index = 1, .ssrc = 0xb1, .pt = 7, .mid = "x" }); /* says whose: nobody's */
     send((struct wire){ .index = 1, .ssrc = 0xb1, .pt = 7, .rid = "x" });
     CHECK_EQ(unknown(), 3);
     CHECK_EQ(expect(7, VC_SOURCE_BY_PT | VC_SOURCE_BY_LABEL, "m", "", 7), VC_STATUS_OK);

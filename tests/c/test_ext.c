@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Header extensions across a node: each receiver gets those that it has an id for, under its ids, in the form
-   that they need; send time and transport-wide number are the departure's own, in one space of numbers
-   over media and RTX; what one hop alone says stays there.  Audio levels; RED. */
+/* Header extensions across a node: each receiver gets those that it has an id for, under its ids,
+   in the form that they need; send time and transport-wide number are the departure's own, in one
+   space of numbers over media and RTX; what one hop alone says stays there.  Audio levels; RED. */
 #include "world.h"
 
 #include "check.h"
@@ -75,7 +75,7 @@ static const uint8_t rx_ids[VC_EXT_COUNT] = {
 static const uint8_t tx_all[VC_EXT_COUNT] = { 11, 12, 13, 1, 2, 3, 4, 5 };
 static const uint8_t tx_wide[VC_EXT_COUNT] = { [VC_EXT_PLAYOUT_DELAY] = 77 };
 
-/* Audio is source 0 (SSRC 0xa0), video source 1 (0xb0); routes 1 and 2 to leg 1, 3 to leg 2, 4 to 3. */
+/* Audio is source 0 (SSRC 0xa0), video source 1 (0xb0); routes 1 and 2 to leg 1, 3 to 2, 4 to 3. */
 static void open_call(uint64_t rate_bps, uint32_t rtx_ssrc)
 {
     struct vc_command route;
@@ -203,7 +203,8 @@ static void test_at_departure(void)
 
     open_call(1000000, 0x201);
     for (uint64_t i = 1; i <= 10; i++)
-        send((struct wire){ .index = i, .ssrc = 0xb0, .payload_sz = 1000, .pt = 96, .key = i == 1 });
+        send((struct wire){ .index = i, .ssrc = 0xb0, .payload_sz = 1000, .pt = 96,
+                            .key = i == 1 });
     for (int i = 0; i < 150; i++) {
         if (i % 20 == 0)
             send((struct wire){ .index = 1 + (uint64_t)i / 20, .ssrc = 0xa0, .payload_sz = 80,

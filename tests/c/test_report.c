@@ -247,8 +247,8 @@ static void send_bye(uint32_t ssrc)
     world_command(&world, 0, (struct vc_command){ 0 });
 }
 
-/* A sender that floods with reports and goodbyes: neither its receivers nor the supervisor get more than their
-   due. */
+/* A sender that floods with reports and goodbyes: neither its receivers nor the supervisor get more
+   than their due. */
 static void test_flood(void)
 {
     struct vc_rtcp_item item = { 0 };

@@ -269,7 +269,7 @@ static void test_rewrite(void)
     expect(&out, 0x1000, "\x01\x00\0\0", 4);
 }
 
-/* What the node says of a departure: never what came, and there without a known incoming extension. */
+/* What the node says of a departure: never what came, and also where nothing came. */
 static void test_stamps(void)
 {
     uint8_t ids[VC_EXT_COUNT];
@@ -292,7 +292,8 @@ static void test_stamps(void)
     CHECK_EQ(vc_rtp_send_time(500000000ull), 1 << 17);
     CHECK_EQ(vc_rtp_send_time(64000000000ull + 3815), 1); /* 24 bits: 64 s, and 3.8 us each */
     CHECK_EQ(vc_rtp_send_time(63999999999ull), 0xffffff);
-    CHECK_EQ(vc_rtp_send_time(UINT64_MAX), (18446744073ull << 18 | 709551615ull * 262144 / 1000000000) & 0xffffff);
+    CHECK_EQ(vc_rtp_send_time(UINT64_MAX),
+             (18446744073ull << 18 | 709551615ull * 262144 / 1000000000) & 0xffffff);
 }
 
 /* However long the elements and many the CSRCs: never past VC_RTP_HEADER_MAX, MID always there. */

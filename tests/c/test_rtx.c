@@ -12,7 +12,7 @@ struct wire { /* what a publisher sends */
     uint64_t index;
     uint32_t ssrc, osn, payload_sz, padding; /* osn: VC_NONE: not RTX */
     uint8_t pt, key, flip;
-    uint8_t vp8; /* a VP8 descriptor: 1, 2: key frame, its first and later packets; 3, 4: of another */
+    uint8_t vp8; /* a VP8 descriptor: 1, 2: a key frame's first and later packets; 3, 4: others */
     uint16_t number; /* transport-wide; 0: the index */
     char mid[5], rid[5]; /* 4 bytes each, when given; of RTX the repaired-rid */
 };
@@ -225,8 +225,8 @@ static int acknowledged(void)
     return cnt;
 }
 
-/* As Chromium probes: after a frame, padding on the RTX stream (224 bytes, no number), old packets once more
-   on it, and without RTX padding on the media's own stream, under the frame's timestamp. */
+/* As Chromium probes: after a frame, padding on the RTX stream (224 bytes, no number), old packets
+   once more on it, and without RTX padding on the media's own stream, under its timestamp. */
 static void test_probing(void)
 {
     struct vc_command set;
@@ -246,15 +246,16 @@ static void test_probing(void)
         for (uint32_t frame = 0; frame < 20; frame++) {
             for (uint32_t i = 0; i < 2; i++, number++)
                 send((struct wire){ .index = media_index++, .ssrc = 0xb2, .osn = VC_NONE,
-                                    .payload_sz = 100, .pt = 96, .vp8 = 1 + (i > 0) + 2 * (frame > 0),
-                                    .number = number });
+                                    .payload_sz = 100, .pt = 96, .number = number,
+                                    .vp8 = 1 + (i > 0) + 2 * (frame > 0) });
             for (uint32_t i = 0; i < 3; i++, number++)
                 send(rtx_on && i == 0 ?
                          (struct wire){ .index = rtx_index++, .ssrc = 0xc2, .osn = VC_NONE,
                                         .padding = 224, .pt = 97, .number = number } :
                      rtx_on ?
-                         (struct wire){ .index = rtx_index++, .ssrc = 0xc2, .payload_sz = 100, .pt = 97,
-                                        .osn = (uint32_t)media_index - i, .vp8 = 1, .number = number } :
+                         (struct wire){ .index = rtx_index++, .ssrc = 0xc2, .payload_sz = 100,
+                                        .pt = 97, .osn = (uint32_t)media_index - i, .vp8 = 1,
+                                        .number = number } :
                          (struct wire){ .index = media_index++, .ssrc = 0xb2, .osn = VC_NONE,
                                         .padding = 224, .pt = 96, .number = number });
             world_pass(&world, 10 * WORLD_MS);
