@@ -2,10 +2,12 @@
 
     .venv/bin/python -m perf.bench.pacing [--seconds 5] [--rate 20000000] [--unlike]
 
---unlike: ten rates, from a fifth of --rate to all of it.  Four rows: AF_XDP in the usual scheduling class and in the real-time one (priority 2), each alone
+Four rows: AF_XDP in the usual scheduling class and in the real-time one (priority 2), each alone
 and with a CPU-bound process on each core.  A row: wake-ups and transmit calls a second, the share
 of a core (thread time; softirq not included) and how it was spent, the wheel's lateness, and the
-deviation of inter-departure times at the receiver.  Prints JSON lines; asserts nothing.
+deviation of inter-departure times at the receiver.  --unlike: ten rates, from a fifth of --rate to
+all of it (then the deviation is from the highest, and says nothing).  Prints JSON lines; asserts
+nothing.
 """
 
 from __future__ import annotations
