@@ -5,7 +5,6 @@ tests/unit/sdp holds the offers of real clients; its README tells where they are
 
 from __future__ import annotations
 
-import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from aiortc.sdp import SessionDescription
 from forwarder.errors import ErrorCode, ProtocolError
 from forwarder.rtp.codecs import Codec, Kind
 from forwarder.signaling.sdp import (
-    SESSION,
     WHEP,
     WHIP,
     Candidate,
@@ -245,41 +243,6 @@ def test_garbage_is_refused(data: bytes) -> None:
     with pytest.raises(ProtocolError) as refused:
         negotiate(parse_offer(data), WHIP)
     assert refused.value.code in (ErrorCode.BAD_MESSAGE, ErrorCode.TOO_LARGE)
-
-
-def test_mutated_offers_end_in_an_answer_or_a_refusal() -> None:
-    chance = random.Random(11)
-    originals = [offer(name) for name in (CHROMIUM, FIREFOX, SAFARI)]
-    answered = refused = 0
-    for _ in range(400):
-        lines = chance.choice(originals).split(b"\r\n")
-        for _ in range(chance.randrange(1, 8)):
-            at = chance.randrange(len(lines))
-            match chance.randrange(4):
-                case 0:
-                    del lines[at]
-                case 1:
-                    lines.insert(at, chance.choice(lines))
-                case 2:
-                    line = bytearray(lines[at] or b"a")
-                    line[chance.randrange(len(line))] = chance.randrange(256)
-                    lines[at] = bytes(line)
-                case 3:
-                    words = lines[at].split(b" ")
-                    words[chance.randrange(len(words))] = chance.choice(
-                        [b"", b"-1", b"999999999999999999999", b"1e400", b"nan", b"a" * 300]
-                    )
-                    lines[at] = b" ".join(words)
-            if len(lines) < 2:
-                break
-        try:
-            way = chance.choice([WHIP, WHEP, SESSION])
-            render(negotiate(parse_offer(b"\r\n".join(lines)), way), LOCAL)
-            answered += 1
-        except ProtocolError:
-            refused += 1
-    assert answered > 20
-    assert refused > 20
 
 
 def test_fragments() -> None:
