@@ -57,12 +57,17 @@ class Audience:
                 | events.SubscriptionRefused(participant_id=to)
                 | events.LegLive(participant_id=to)
                 | events.LegLost(participant_id=to)
+                | events.SlotChanged(participant_id=to)
+                | events.NeedsSlots(participant_id=to)
             ):
                 yield to
             case events.RoomClosed(participant_ids=here):
                 yield from here
             case events.Unsubscribed(participant_ids=receivers):
                 yield from receivers
+            case events.SpeakerChanged(room_id=room_id):
+                room = self.state.rooms.get(room_id)
+                yield from room.participants if room is not None else ()
             case events.ParticipantJoined() | events.ParticipantLeft():
                 if event.participant.role is not Role.BACKSTAGE:
                     yield from self._all_but(event.room_id, event.participant.id)

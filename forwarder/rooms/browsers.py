@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from forwarder.errors import ErrorCode, Refused
-from forwarder.rooms import slots
 from forwarder.rooms.allocate import PASSWORD_BYTES, ice_chars
 from forwarder.rooms.joining import new_ufrag
 from forwarder.rooms.roles import Role
@@ -18,13 +17,12 @@ from forwarder.rooms.room import (
     Participant,
     ParticipantState,
     Peer,
-    Slot,
     SlotSpec,
     Track,
     TrackSpec,
     changed,
 )
-from forwarder.rooms.subscriptions import SEQ_START_BITS
+from forwarder.rooms.slots import check_places, new_slot
 from forwarder.rtp.suites import Suite
 
 if TYPE_CHECKING:
@@ -80,6 +78,7 @@ class BrowserRooms:
                 f"the role {role} may not publish: ask for a token with the role active",
             )
         state.room(room_id)
+        check_places((), places)
         state.check_routes(len(places))
         told = len(state.events)
         me = self.join(room_id, name=name, role=role, suites=tuple(Suite), now=now)
@@ -93,24 +92,8 @@ class BrowserRooms:
                 state.events.pop()
             raise
         for place in places:
-            self._add_slot(me, place)
+            new_slot(state, me, place)
         return me
-
-    def _add_slot(self, viewer: Participant, spec: SlotSpec) -> None:
-        state = self.state
-        taken = state.rooms[viewer.room_id].ssrcs
-        state.add_slot(
-            Slot(
-                spec=spec,
-                owner=viewer,
-                route=state.new_route(),
-                out_ssrc=state.ssrcs.take(taken),
-                seq_start=state.secrets.randbits(SEQ_START_BITS),
-                ts_offset=state.secrets.randbits(32),
-                rtx_ssrc=state.ssrcs.take(taken) if spec.repairs else None,
-                rtx_seq_start=state.secrets.randbits(SEQ_START_BITS) if spec.repairs else 0,
-            )
-        )
 
     def set_keys(self, participant_id: str, keys: Keys) -> Participant:
         """DTLS is done: the leg and all that is on it go into the table.  Once in its life."""
@@ -146,6 +129,13 @@ class BrowserRooms:
         state.touch_participant(me)
         return me
 
+    def set_peer(self, participant_id: str, peer: Peer) -> Participant:
+        """What a further offer of the participant says."""
+        me = self.state.participant(participant_id)
+        me.peer = peer
+        self.state.touch_participant(me)
+        return me
+
     def returned(self, participant_id: str) -> None:
         """A participant without a session of its own is heard again."""
         state = self.state
@@ -154,8 +144,3 @@ class BrowserRooms:
             me.state = changed(me.state, ParticipantState.JOINED)
             del state.away[me.id]
             state.touch_participant(me)
-
-    def fill_slots(self) -> None:
-        """Call it after changes, before their events are told."""
-        if self.state.refill:
-            slots.fill(self.state)

@@ -45,6 +45,7 @@ from forwarder.rooms.room import (
     view_room,
 )
 from forwarder.rooms.state import Dirty, IdKind, State
+from forwarder.rooms.viewing import ViewingRooms
 from forwarder.rtp.codecs import VIDEO_ORDER, Codec
 from forwarder.rtp.suites import Suite
 from forwarder.table import LEG_TUPLES_MAX, Tuple5
@@ -64,7 +65,7 @@ class Statistics:
     subscriptions: int
 
 
-class Rooms(BrowserRooms, Audience):
+class Rooms(BrowserRooms, ViewingRooms, Audience):
     """All rooms of a node.  The objects it returns are its own: look, do not change."""
 
     def __init__(self, limits: Limits | None = None, secrets: Secrets = system_secrets) -> None:
@@ -319,14 +320,16 @@ class Rooms(BrowserRooms, Audience):
     def next_deadline(self) -> float | None:
         """When `tick` has something to do (monotonic seconds); None: nothing is waiting."""
         queues = (self.state.away, self.state.empty)
-        return min((next(iter(q.values())) for q in queues if q), default=None)
+        times = [next(iter(q.values())) for q in queues if q]
+        return min([*times, *self.state.ladders.values()], default=None)
 
     def tick(self, now: float) -> None:
-        """Ends those whose grace is over, and rooms that stayed empty."""
+        """Ends those whose grace is over, and rooms that stayed empty; tries other layers."""
         for pid in _due(self.state.away, now):
             self.leave(pid, "its connection was lost and not resumed in time", now)
         for room_id in _due(self.state.empty, now):
             self.close_room(room_id, "nobody was in it", now)
+        self.tick_layers(now)
 
     def drain_events(self) -> list[Event]:
         """What happened since the last call, in order."""

@@ -11,7 +11,8 @@ from typing import TypeAlias
 
 from forwarder.errors import ErrorCode
 from forwarder.ids import LegId, ParticipantId, RoomId, TrackId
-from forwarder.rooms.room import ParticipantView, Subscription, TrackView
+from forwarder.rooms.room import ParticipantView, SlotState, Subscription, TrackView
+from forwarder.rtp.codecs import Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,38 @@ class LegLost:
 
 
 @dataclass(frozen=True, slots=True)
+class SlotChanged:
+    """For the viewer: what is in one of its slots now.  `track_id`, `publisher_id`: also of a track
+    that it cannot decode; None: nothing is there."""
+
+    room_id: RoomId
+    participant_id: ParticipantId
+    mid: str
+    pair: int
+    kind: Kind
+    state: SlotState
+    track_id: TrackId | None
+    publisher_id: ParticipantId | None
+
+
+@dataclass(frozen=True, slots=True)
+class NeedsSlots:
+    """For a viewer: please offer this many pairs of slots; they will be needed soon."""
+
+    room_id: RoomId
+    participant_id: ParticipantId
+    pairs: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakerChanged:
+    """For everybody in the room: who speaks; None: the one who spoke has left."""
+
+    room_id: RoomId
+    participant_id: ParticipantId | None
+
+
+@dataclass(frozen=True, slots=True)
 class RoomClosed:
     """For all who were in the room.  Their sessions should end."""
 
@@ -123,5 +156,8 @@ Event: TypeAlias = (
     | Unsubscribed
     | LegLive
     | LegLost
+    | SlotChanged
+    | NeedsSlots
+    | SpeakerChanged
     | RoomClosed
 )

@@ -70,6 +70,7 @@ def plan_source(track: Track, layer: Layer) -> Source:
         codec=CODECS[spec.codec],
         rtx_ssrc=one.rtx_ssrc,
         rtx_pt=spec.rtx_pt,
+        red_pt=spec.red_pt,
     )
 
 
@@ -92,6 +93,7 @@ def plan_route(subscription: Subscription) -> Route:
         rtx_ssrc=slot.rtx_ssrc if slot is not None else None,
         rtx_pt=slot.rtx_pt(codec) if slot is not None else None,
         rtx_seq_start=slot.rtx_seq_start if slot is not None else 0,
+        red_pt=slot.spec.red_pt if slot is not None and track.spec.red_pt is not None else None,
     )
 
 

@@ -72,6 +72,7 @@ class TrackRecord:
     muted: int
     rtx_pt: int | None
     layers: str
+    red_pt: int | None
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ class SlotRecord:
     rtx_seq_start: int
     layer_limit: int | None
     paused: int
+    red_pt: int | None
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,7 @@ def track_record(t: Track) -> TrackRecord:
         mid=s.mid,
         muted=int(t.muted),
         rtx_pt=s.rtx_pt,
+        red_pt=s.red_pt,
         layers=json.dumps([(x.source, x.spec.rid, x.spec.ssrc, x.spec.rtx_ssrc) for x in t.layers]),
     )
 
@@ -209,6 +212,7 @@ def slot_record(s: Slot) -> SlotRecord:
         rtx_ssrc=s.rtx_ssrc,
         rtx_seq_start=s.rtx_seq_start,
         layer_limit=s.limit,
+        red_pt=s.spec.red_pt,
         paused=int(s.subscription is not None and s.subscription.paused),
     )
 

@@ -11,7 +11,9 @@ from enum import Enum
 from typing import TypeVar
 
 from forwarder.ids import LegId, ParticipantId, RoomId, RouteId, SourceId, Ssrc, TrackId
+from forwarder.rooms.layers import Ladder
 from forwarder.rooms.roles import Role
+from forwarder.rooms.speakers import Voices
 from forwarder.rooms.specs import SOUND_ONLY, LayerSpec, Peer, SlotSpec, TrackSpec
 from forwarder.rtp.codecs import VIDEO_ORDER, Codec, Kind
 from forwarder.rtp.suites import Suite
@@ -75,6 +77,8 @@ class Layer:
     spec: LayerSpec
     bitrate: int | None = None
     """Bits a second as measured last; 0: it is not sent now; None: not measured yet."""
+    silent: int = 0
+    """Measurements in a row that found nothing."""
 
 
 @dataclass(slots=True, eq=False)
@@ -145,6 +149,8 @@ class Slot:
     """The highest layer that the viewer wants here; None: the best."""
     changed_at: float = float("-inf")
     """When its track changed last, seconds."""
+    missed: Track | None = field(default=None, repr=False)
+    """The track that would be here if its viewer could decode it."""
 
     def pt(self, codec: Codec) -> int | None:
         """The viewer's payload type for a codec; None: it cannot decode it."""
@@ -195,6 +201,8 @@ class Participant:
     keyed: bool = True
     """False until DTLS gave the keys: the data plane does not know this leg yet."""
     slots: list[Slot] = field(default_factory=list, repr=False)
+    ladder: Ladder | None = field(default=None, repr=False)
+    """Chooses its layers, once it said something of its way."""
     rate_bps: int = 0
     """What its leg is paced at, bits a second; 0: there is no estimate yet."""
     seats: dict[int, Seat] = field(default_factory=dict, repr=False)
@@ -229,6 +237,15 @@ class Room:
     """Incoming SSRCs, those of repair included: no two tracks of a room have the same."""
     autos: dict[ParticipantId, Participant] = field(default_factory=dict, repr=False)
     """Those who subscribe to whatever is published."""
+    voices: Voices | None = None
+    """Who speaks; None: nobody did yet."""
+
+    @property
+    def speaker(self) -> ParticipantId | None:
+        """The dominant one."""
+        track_id = self.voices.dominant if self.voices is not None else None
+        track = self.tracks.get(track_id) if track_id is not None else None
+        return track.publisher.id if track is not None else None
 
 
 # ---- what list and show return -------------------------------------------------------------------

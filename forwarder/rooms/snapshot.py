@@ -217,6 +217,7 @@ def _track(state: State, t: TrackRecord, limits: Limits) -> Track:
             t.mid,
             t.rtx_pt,
             tuple(layer.spec for layer in layers),
+            t.red_pt,
         ),
         layers=layers,
         muted=bool(t.muted),
@@ -251,7 +252,7 @@ def _slot(state: State, r: SlotRecord, limits: Limits) -> None:
         raise _Unfit("its viewer is left out")
     _need(0 <= r.route < limits.routes_max, f"route {r.route} is not below its limit")
     slot = Slot(
-        spec=SlotSpec(Kind(r.kind), r.mid, _pts(r.pts), _pts(r.rtx_pts), r.pair),
+        spec=SlotSpec(Kind(r.kind), r.mid, _pts(r.pts), _pts(r.rtx_pts), r.pair, r.red_pt),
         owner=owner,
         route=RouteId(r.route),
         out_ssrc=Ssrc(r.out_ssrc),

@@ -24,6 +24,7 @@ class TrackSpec:
 
     `ssrc` None: not signalled; the worker binds the stream that carries `mid`, or where that is
     empty the one of payload type `pt`.  `rtx_pt`: lost packets come again with this payload type.
+    `red_pt`: what has this payload type is RED (RFC 2198), for receivers that take it.
     `layers`, low to high; without any it is the one stream of `ssrc`.
     """
 
@@ -36,6 +37,7 @@ class TrackSpec:
     mid: str = ""
     rtx_pt: int | None = None
     layers: tuple[LayerSpec, ...] = ()
+    red_pt: int | None = None
 
     @property
     def encodings(self) -> tuple[LayerSpec, ...]:
@@ -68,14 +70,15 @@ class Peer:
 @dataclass(frozen=True, slots=True)
 class SlotSpec:
     """A place for one track, as a viewer offers it; `pts`: its payload type for each codec,
-    `rtx_pts`: that of the resends of each codec.  Slots of one publisher share a `pair`; -1: it
-    is for sound alone."""
+    `rtx_pts`: that of the resends of each codec, `red_pt` that of RED.  Slots of one publisher
+    share a `pair`; -1: it is for sound alone."""
 
     kind: Kind
     mid: str
     pts: tuple[tuple[Codec, int], ...]
     rtx_pts: tuple[tuple[Codec, int], ...] = ()
     pair: int = 0
+    red_pt: int | None = None
 
     @property
     def repairs(self) -> bool:

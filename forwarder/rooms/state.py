@@ -88,6 +88,10 @@ class State(Pools):
         self.empty: dict[RoomId, float] = {}
         self.shut = ""
         """Why nobody new is admitted; empty: the node is open."""
+        self.ladders: dict[ParticipantId, float] = {}
+        """When to choose the layers of a participant again."""
+        self.now = 0.0
+        """The latest moment that was told."""
         self.events: deque[Event] = deque()
         self._marks = _Marks()
 
@@ -216,6 +220,7 @@ class State(Pools):
         del self.by_leg[participant.leg]
         self.key_ids.remove(participant.key_id)
         self.away.pop(participant.id, None)
+        self.ladders.pop(participant.id, None)
         self.load[participant.worker] -= 1
         self._give_back(IdKind.LEG, participant.leg)
         self.touch_participant(participant)

@@ -74,9 +74,20 @@ def unpublish(state: State, tracks: Sequence[Track]) -> None:
     for track in tracks:
         receivers = unlink_track(state, track)
         state.drop_track(track)
+        _forget_voice(state, track)
         if receivers:
             state.events.append(events.Unsubscribed(track.room_id, track.id, receivers))
         state.events.append(events.TrackUnpublished(track.room_id, view_track(track)))
+
+
+def _forget_voice(state: State, track: Track) -> None:
+    room = state.rooms[track.room_id]
+    if room.voices is None:
+        return
+    spoke = room.voices.dominant == track.id
+    room.voices.forget(track.id)
+    if spoke:
+        state.events.append(events.SpeakerChanged(room.id, None))
 
 
 def mute(state: State, track: Track, muted: bool) -> None:

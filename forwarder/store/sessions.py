@@ -28,8 +28,8 @@ from forwarder.rooms.records import (
 from forwarder.rooms.state import Dirty
 from forwarder.store.database import Database
 
-SCHEMA = 3
-EARLIER = (1, 2)
+SCHEMA = 4
+EARLIER = (1, 2, 3)
 """Schemas whose sessions are thrown away: their participants join anew."""
 FILE = "sessions.db"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")

@@ -1,0 +1,233 @@
+"""Which layer of each video a leg is sent, by what its receiver says of the way.
+
+Law: pure; times are seconds of one clock, rates bits a second.  Down at once: when the receiver's
+estimate (REMB) falls below what is sent, or its reports tell of heavy loss.  Up only by a trial:
+a step, watched for TRIAL_S; the next one TRIAL_EVERY_S later, twice as late after each failure.
+Sound is never touched.  A video is paused only when even the lowest layers are far too much.
+
+Why trials: an estimate of what is received never exceeds about 1.5 times what is sent, so it can
+tell that there is too little room, never how much more there is.  For the same reason an estimate
+that is lower than what is sent means nothing right after a step up; then only a fall counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+PAUSED = -1
+TRIAL_EVERY_S = 10.0
+TRIAL_EVERY_MAX_S = 160.0
+TRIAL_S = 8.0
+"""A step up that is taken back within this time has failed."""
+SETTLE_S = 1.5
+"""After a step down the queues on the way drain: reports of that time are about the past."""
+ESTIMATE_S = 15.0
+"""An estimate that is older says nothing."""
+SHORT = 0.85
+"""An estimate below this share of what is sent: the way is full.  A receiver's estimate of a full
+way is 0.85 of what came through (draft-ietf-rmcat-gcc-02 section 5.5)."""
+FALL = 0.95
+"""An estimate below this share of its highest since the last step has fallen."""
+GROWTH = 1.1
+"""An estimate that grew by this during a trial found room."""
+LOSS_HEAVY = 0.12
+"""Smoothed loss that means too much is sent; 5 % of random loss stays far below it."""
+LOSS_WEIGHT = 0.4
+"""Of the newest report."""
+PAUSE_BELOW = 0.6
+"""The lowest layers are sent while the way carries this share of them."""
+AUDIO_BPS = 40_000
+"""Of a sound whose rate is not measured yet."""
+PACE_FACTOR = 1.5
+"""A leg may be sent more than the estimate, so that key frames do not wait."""
+PACE_MIN_BPS = 300_000
+PACE_CHANGE = 0.15
+"""A smaller change of the pacing rate is not worth a command."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A video of a leg: `rates` of its layers, low to high (0: not sent now; None: not measured);
+    `top`: the highest layer that is wanted; `at`: the layer that is sent now, or PAUSED."""
+
+    rates: tuple[int | None, ...]
+    top: int
+    at: int
+
+    def rungs(self) -> list[int]:
+        """The layers that can be chosen, low to high; at least one."""
+        wanted = range(min(self.top, len(self.rates) - 1) + 1)
+        alive = [i for i in wanted if self.rates[i] != 0]
+        return alive or [max(wanted, default=0)]
+
+    def cost(self, layer: int) -> int:
+        return 0 if layer == PAUSED else self.rates[layer] or 0
+
+
+class Ladder:
+    """The choice of one leg."""
+
+    __slots__ = (
+        "_audio", "_before", "_budget", "_every", "_lagging", "_loss", "_lowered", "_peak",
+        "_raised", "_started", "_trial_at", "estimate", "estimated",
+    )  # fmt: skip
+
+    def __init__(self, now: float) -> None:
+        self.estimate: int | None = None
+        self.estimated = now
+        self._audio = 0
+        self._budget: float | None = None
+        """What the way is believed to carry; None: everything."""
+        self._every = TRIAL_EVERY_S
+        self._trial_at = now + TRIAL_EVERY_S
+        self._raised: float | None = now  # the best at first is a trial too
+        self._before = float("inf")
+        """What was sent before the trial."""
+        self._started = 0
+        """The estimate when the trial began."""
+        self._lagging = False
+        """What is sent was raised, and the estimate has not caught up yet."""
+        self._peak = 0
+        self._lowered = float("-inf")
+        self._loss = 0.0
+
+    # ---- what the receiver says -----------------------------------------------------------------
+
+    def on_estimate(self, bps: int, now: float) -> None:
+        self.estimate, self.estimated = bps, now
+        self._peak = max(self._peak, bps)
+
+    def on_loss(self, fraction: float, now: float) -> None:
+        """Of one video since the report before, 0..1."""
+        if now - self._lowered >= SETTLE_S:
+            self._loss += (fraction - self._loss) * LOSS_WEIGHT
+
+    # ---- the choice -----------------------------------------------------------------------------
+
+    @property
+    def limited(self) -> bool:
+        return self._budget is not None
+
+    def deadline(self) -> float | None:
+        """When to choose again though nothing was heard; None: never."""
+        if self._raised is not None:
+            return self._raised + TRIAL_S
+        return self._trial_at if self._budget is not None else None
+
+    def choose(self, streams: Sequence[Stream], audio_bps: int, now: float) -> list[int]:
+        """The layer of each stream, first come first served; PAUSED: nothing of it."""
+        self._audio = audio_bps
+        sent = audio_bps + sum(s.cost(s.at) for s in streams)
+        if self._congested(sent, now) or not self._found(sent, now):
+            return self._lower(streams, sent, now)
+        if self._budget is None:
+            return _allot(streams, audio_bps, None)
+        self._budget = max(self._budget, sent)
+        if now >= self._trial_at and self._raised is None:
+            return self._raise(streams, sent, now)
+        return _kept(streams, _allot(streams, audio_bps, self._budget))
+
+    def pace(self, streams: Sequence[Stream], most: int) -> int:
+        """What the leg should be paced at; 0: as a leg without an estimate."""
+        if self.estimate is None and self._budget is None:
+            return 0
+        sent = self._audio + sum(s.cost(s.at) for s in streams)
+        rate = max(self.estimate or 0, sent * 1.25) * PACE_FACTOR
+        return min(most, max(PACE_MIN_BPS, int(rate)))
+
+    def _known(self, now: float) -> int | None:
+        return self.estimate if now - self.estimated <= ESTIMATE_S else None
+
+    def _congested(self, sent: int, now: float) -> bool:
+        if now - self._lowered < SETTLE_S:
+            return False
+        if self._loss >= LOSS_HEAVY:
+            return True
+        estimate = self._known(now)
+        if estimate is None or estimate >= SHORT * sent:
+            return False
+        return not self._lagging or estimate < FALL * self._peak
+
+    def _found(self, sent: int, now: float) -> bool:
+        """False: a trial is over, and there is no sign of room."""
+        estimate = self._known(now)
+        if estimate is None or estimate >= SHORT * sent:
+            self._lagging = False
+        if self._raised is None or now - self._raised < TRIAL_S:
+            return True
+        if self._lagging and (estimate or 0) < GROWTH * self._started:
+            return False
+        self._raised, self._every = None, TRIAL_EVERY_S
+        return True
+
+    def _lower(self, streams: Sequence[Stream], sent: int, now: float) -> list[int]:
+        estimate = self._known(now)
+        carried = sent * (1.0 - self._loss)
+        if estimate is not None and estimate < SHORT * sent and not self._lagging:
+            carried = min(carried, estimate)
+        if self._raised is not None:
+            carried = min(carried, self._before)
+            self._every = min(2 * self._every, TRIAL_EVERY_MAX_S)
+        else:
+            self._every = TRIAL_EVERY_S
+        self._trial_at, self._lowered, self._raised = now + self._every, now, None
+        self._budget, self._peak = carried, estimate or 0
+        self._loss, self._lagging = 0.0, False
+        chosen = _allot(streams, self._audio, carried)
+        if chosen == [s.at for s in streams] and any(s.at > s.rungs()[0] for s in streams):
+            self._budget = sent - 1  # at least one step
+            chosen = _allot(streams, self._audio, self._budget)
+        return chosen
+
+    def _raise(self, streams: Sequence[Stream], sent: int, now: float) -> list[int]:
+        cost = _next_step(streams)
+        if cost is None:
+            self._budget = None  # everything is as it is wanted
+            return [s.at for s in streams]
+        estimate = self._known(now) or 0
+        self._before = sent
+        self._budget = max(float(estimate), sent + cost, self._budget or 0)
+        self._raised, self._trial_at = now, now + self._every
+        self._started = self._peak = estimate
+        self._lagging = estimate > 0
+        return _allot(streams, self._audio, self._budget)
+
+
+def _next_step(streams: Sequence[Stream]) -> int | None:
+    """What the smallest step up costs: of the lowest stream, the first among equals."""
+    steps = []
+    for place, stream in enumerate(streams):
+        rungs = stream.rungs()
+        above = [i for i in rungs if i > stream.at]
+        if above:
+            cost = stream.cost(above[0]) - stream.cost(stream.at)
+            steps.append((rungs.index(above[0]), place, max(cost, 0)))
+    return min(steps)[2] if steps else None
+
+
+def _allot(streams: Sequence[Stream], audio_bps: int, budget: float | None) -> list[int]:
+    """The lowest of all first, then a step for each in turn, as far as the budget goes."""
+    ladders = [s.rungs() for s in streams]
+    if budget is None:
+        return [rungs[-1] for rungs in ladders]
+    chosen, cost = [PAUSED] * len(streams), float(audio_bps)
+    for place, (stream, rungs) in enumerate(zip(streams, ladders, strict=True)):
+        lowest = stream.cost(rungs[0])
+        if (cost + lowest) * PAUSE_BELOW <= budget:
+            chosen[place], cost = rungs[0], cost + lowest
+    for step in range(1, max(map(len, ladders), default=0)):
+        for place, (stream, rungs) in enumerate(zip(streams, ladders, strict=True)):
+            if step < len(rungs) and chosen[place] == rungs[step - 1]:
+                more = stream.cost(rungs[step]) - stream.cost(rungs[step - 1])
+                if cost + more <= budget:
+                    chosen[place], cost = rungs[step], cost + more
+    return chosen
+
+
+def _kept(streams: Sequence[Stream], allotted: list[int]) -> list[int]:
+    """A stream whose layer is still there keeps it: rates that drift are no reason to switch."""
+    return [
+        stream.at if stream.at in stream.rungs() else layer
+        for stream, layer in zip(streams, allotted, strict=True)
+    ]
