@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 COMMANDS: Final = (
     "up",
     "status",
+    "drain",
     "doctor",
     "room",
     "token",

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 def doctor(
-    config: Annotated[Path | None, typer.Option(help="Configuration file (TOML).")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Configuration file (TOML).", envvar="VCFWD_CONFIG")
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Tells for each interface which data path it can use, and what stands in the way of each

@@ -52,7 +52,9 @@ app = typer.Typer(
     help="Makes this host ready for the data plane, and takes all of it back.",
 )  # fmt: skip
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="Configuration file (TOML).")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="Configuration file (TOML).", envvar="VCFWD_CONFIG")
+]
 Root = Annotated[Path, typer.Option("--root", help="A host that `tune capture` took down.")]
 Nic = Annotated[list[str] | None, typer.Option("--nic", help="An interface; repeat it for more.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON line on stdout.")]

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
@@ -27,16 +27,25 @@ START_PATIENCE_S = 3.0  # a start that was told to stop may still come to its en
 
 
 def up(
-    config: Annotated[Path | None, typer.Option(help="Configuration file (TOML).")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Configuration file (TOML).", envvar="VCFWD_CONFIG")
+    ] = None,
     dev: Annotated[
         bool, typer.Option("--dev", help="Accept the shipped example token key.")
     ] = False,
     json_: Annotated[
         bool, typer.Option("--json", help="One JSON line on stdout when ready.")
     ] = False,
+    service: Annotated[
+        bool,
+        typer.Option(
+            "--service", help="The data plane is systemd's: take it over, leave it alone."
+        ),
+    ] = False,
 ) -> None:
     """Runs the appliance until SIGINT or SIGTERM; both processes end with it.
 
+    With --service the data plane is another unit's, and its calls go on without this process.
     Without --config: loopback addresses, no interface attached, socket path.
 
     Example: vcfwd up --dev
@@ -57,13 +66,13 @@ def up(
     try:
         import uvloop
 
-        uvloop.run(_run(settings, dev=dev, json_=json_))
+        uvloop.run(_run(settings, dev=dev, json_=json_, service=service))
     except VcfwdError as error:
         print(f"vcfwd up: {error}", file=sys.stderr)
         raise typer.Exit(1) from error
 
 
-async def _run(settings: Config, *, dev: bool, json_: bool) -> None:
+async def _run(settings: Config, *, dev: bool, json_: bool, service: bool) -> None:
     from forwarder.supervisor.node import Node
 
     stopping = asyncio.Event()
@@ -71,7 +80,7 @@ async def _run(settings: Config, *, dev: bool, json_: bool) -> None:
     for number in STOPPING:
         loop.add_signal_handler(number, stopping.set)  # repeated ones change nothing
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
-    node = Node(settings, dev=dev)
+    node = Node(settings, dev=dev, service=service)
     starting = asyncio.ensure_future(node.start())
     waiting = asyncio.ensure_future(stopping.wait())
     try:
@@ -81,7 +90,9 @@ async def _run(settings: Config, *, dev: bool, json_: bool) -> None:
             _announce(node, json_=json_)
             if settings.network.interfaces:
                 _quote_checks(settings)
-            await waiting
+            await _until_told(node, waiting)
+            if service and not node.drain.ended.is_set():
+                _vanish(node)
         else:
             # What comes up whole can be taken down whole: a data plane that was adopted, say.
             await asyncio.wait({starting}, timeout=START_PATIENCE_S)
@@ -91,6 +102,25 @@ async def _run(settings: Config, *, dev: bool, json_: bool) -> None:
         await asyncio.gather(starting, return_exceptions=True)
         await node.stop()
         _deafen(loop)
+
+
+async def _until_told(node: Node, waiting: asyncio.Task[Literal[True]]) -> None:
+    """Until a signal, or until the node was drained."""
+    drained = asyncio.ensure_future(node.drain.ended.wait())
+    try:
+        await asyncio.wait({waiting, drained}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        drained.cancel()
+
+
+def _vanish(node: Node) -> NoReturn:
+    """As after kill -9, which clients, data plane and the next supervisor are made for: an orderly
+    end would tell the clients to go."""
+    node.let_go()
+    log.info("the data plane goes on; whoever comes next takes it over")
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def _quote_checks(settings: Config) -> None:

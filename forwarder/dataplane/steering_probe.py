@@ -93,7 +93,7 @@ def gather(ifname: str, own_programs: Collection[int] = ()) -> Facts:
         mtu=mtu,
         features=bpf.xdp_features(ifindex),
         kernel=_kernel(),
-        missing_capabilities=_missing_capabilities(),
+        missing_capabilities=missing_capabilities(),
         program=program,
         program_is_ours=program.prog_id in own_programs,
     )
@@ -187,7 +187,8 @@ def _kernel() -> tuple[int, int]:
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
-def _missing_capabilities() -> tuple[str, ...]:
+def missing_capabilities() -> tuple[str, ...]:
+    """What this process lacks for AF_XDP and the steering program; empty: nothing."""
     status = Path("/proc/self/status").read_text()
     found = re.search(r"^CapEff:\s*([0-9a-f]+)", status, re.MULTILINE)
     have = int(found[1], 16) if found else 0

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends, FastAPI, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
@@ -24,6 +24,7 @@ from forwarder.errors import CodedError, ErrorCode, Refused, TokenError
 from forwarder.ids import RoomId
 from forwarder.rooms.roles import Role
 from forwarder.rtp.codecs import Codec, Kind
+from forwarder.signaling import drain as draining
 from forwarder.signaling import whip
 from forwarder.signaling.asgi_h3 import AsgiApp, AsgiReceive, AsgiSend
 from forwarder.signaling.backend import Backend, RoomDetail, RoomInfo, WebRtc
@@ -63,12 +64,21 @@ def once(codecs: list[Codec]) -> list[Codec]:
     return codecs
 
 
+def whole(value: Any) -> Any:
+    """2.0 is an integer in JSON Schema (2020-12, section 6.1.1 of its validation part)."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 RoomIdText = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}\z")]
 VideoCodec = Annotated[Codec, Field(strict=False), AfterValidator(video)]
 VideoCodecs = Annotated[list[VideoCodec], Field(min_length=1, max_length=4), AfterValidator(once)]
-Limit = Annotated[int, Field(ge=0, le=LIMIT_MAX)]
+Limit = Annotated[int, BeforeValidator(whole), Field(ge=0, le=LIMIT_MAX)]
 Name = Annotated[str, Field(min_length=1, max_length=NAME_MAX)]
-Ttl = Annotated[int, Field(ge=1, le=TTL_MAX_S, description="Seconds until it expires")]
+Ttl = Annotated[
+    int,
+    BeforeValidator(whole),
+    Field(ge=1, le=TTL_MAX_S, description="Seconds until it expires"),
+]
 
 
 class CreateRoom(Body):
@@ -265,13 +275,18 @@ def build(
     metrics_path: str = "/metrics",
     cors_origins: Sequence[str] = (),
     webrtc: WebRtc | None = None,
+    drain: draining.Drainer | None = None,
 ) -> AsgiApp:
     """The application.  `metrics` returns the Prometheus text; `webrtc` serves WHIP and WHEP."""
     app = FastAPI(
         title="vcfwd", version=__version__, docs_url=None, redoc_url=None, openapi_url=None
     )
     app.state.context = Context(backend, tokens, metrics)
+    app.state.drain = drain
     app.include_router(router)
+    app.include_router(
+        draining.router, dependencies=[Depends(_authorize)], responses=_errors(400, 401, 413, 503)
+    )
     app.include_router(public)
     if webrtc is not None:
         whip.add_routes(app, webrtc, tokens)

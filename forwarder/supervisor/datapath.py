@@ -23,6 +23,7 @@ from forwarder.dataplane.setup import Crypto, Interface, Local, Setup, SetupFlag
 from forwarder.dataplane.sockets import Group
 from forwarder.dataplane.steering import Steering
 from forwarder.dataplane.steering_abi import XSKS_MAX, Rates
+from forwarder.dataplane.steering_probe import missing_capabilities
 from forwarder.errors import HostError
 from forwarder.net import qdiscs
 from forwarder.telemetry.logs import fields
@@ -71,8 +72,9 @@ def _rates(config: Config) -> Rates:
 
 def _load_steering(config: Config) -> tuple[Steering | None, str]:
     """The steering maps and program, or None and why not (fatal only where XDP is forced)."""
-    if os.geteuid() != 0:
-        return None, "not root: no eBPF, the classic selector guards nothing"
+    if os.geteuid() != 0 and (missing := missing_capabilities()):
+        lack = f"neither root nor {', '.join(missing)}"
+        return None, f"{lack}: no eBPF, the classic selector guards nothing"
     try:
         return Steering.load(Path(config.network.bpf_pin_dir), _rates(config)), ""
     except HostError as error:
@@ -188,8 +190,11 @@ async def open_datapath(
     *,
     on_restarted: Callable[[float], None],
     on_failed: Callable[[str], None],
+    service: bool = False,
 ) -> DataPath:
-    """Raises HostError or DataPlaneError with a sentence; nothing is left half open."""
+    """Raises HostError or DataPlaneError with a sentence; nothing is left half open.
+
+    `service`: the data plane is started by a service manager, not by us."""
     network = config.network
     steering: Steering | None = None
     interfaces: tuple[Interface, ...] = ()
@@ -199,6 +204,7 @@ async def open_datapath(
         on_failed=on_failed,
         on_group=lambda group: _attach_selector(steering, group),
         watchdog_ms=config.dataplane.watchdog_ms,
+        service=service,
     )
     plane.take_lock()  # before anything in the kernel is touched that another supervisor uses
     try:
@@ -251,15 +257,21 @@ def _comparable(setup: Setup, like: Setup, any_class: bool) -> Setup:
 async def _start(
     plane: DataPlane, setup: Setup, steering: Steering | None, *, any_class: bool
 ) -> bool:
-    """Starts or adopts; one whose set-up differs from the configuration is ended first."""
+    """Starts or adopts; one whose set-up differs from the configuration is ended first, and so is
+    one whose XSKMAP is no longer that of the program."""
     assert len(setup.interfaces) * XSKS_AN_INTERFACE <= XSKS_MAX
     xsks = steering.xsks_fd if steering is not None and setup.interfaces else None
     started = await plane.start(setup, xsks_map=xsks)
-    if started.adopted and _comparable(plane.setup, setup, any_class) != replace(setup, cpus=()):
+    other = _comparable(plane.setup, setup, any_class) != replace(setup, cpus=())
+    if xsks is not None and steering is not None:
+        other = other or steering.loaded == "maps_replaced"
+    if started.adopted and other:
         log.warning(
             "the data plane that runs has another set-up; ending it",
             extra=fields(pid=plane.pid),
         )
-        await plane.shutdown()
+        await plane.shutdown(again=True)
         started = await plane.start(setup, xsks_map=xsks)
+    if started.changed:
+        log.warning("the data plane goes on as it is: %s", started.changed)
     return started.adopted

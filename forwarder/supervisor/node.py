@@ -22,21 +22,23 @@ from forwarder.dataplane.commands import CommandClient
 from forwarder.dataplane.events import Event, SourceActive
 from forwarder.dataplane.sockets import Group
 from forwarder.ice import IceLite
-from forwarder.ice.dtls import DtlsServer, Identity
+from forwarder.ice.dtls import DtlsServer
 from forwarder.net.mirror import Mirror
 from forwarder.rooms.admission import Limits
 from forwarder.rooms.core import Rooms
-from forwarder.signaling import api, certs
+from forwarder.signaling import api
 from forwarder.signaling.http import HttpServer
 from forwarder.signaling.hub import Hub
 from forwarder.signaling.server import QuicServer
 from forwarder.signaling.session import Counters
 from forwarder.signaling.tokens import Tokens, check_keys, signing_keys
 from forwarder.store.store import Store
-from forwarder.supervisor import status
+from forwarder.supervisor import identity, status
 from forwarder.supervisor.backend import RoomsBackend
 from forwarder.supervisor.browsers import Browsers
 from forwarder.supervisor.datapath import DataPath, open_datapath
+from forwarder.supervisor.drain import Drain
+from forwarder.supervisor.greeting import greeting
 from forwarder.supervisor.legpaths import LegPaths
 from forwarder.supervisor.reconcile import Reconciler
 from forwarder.supervisor.slowpath import SlowPath
@@ -55,9 +57,18 @@ GC_YOUNG = 20_000  # new objects between collections: a full node has millions o
 class Node:
     """One appliance on this host."""
 
-    def __init__(self, config: Config, *, dev: bool = False, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        dev: bool = False,
+        clock: Clock | None = None,
+        service: bool = False,
+    ) -> None:
+        """`service`: the data plane is started by a service manager, see let_go()."""
         self._config = config
         self._dev = dev
+        self._service = service
         self._clock = clock or SystemClock()
         self._closing = contextlib.AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
@@ -81,12 +92,15 @@ class Node:
         keys = signing_keys(config.api.token_keys)
         check_keys(keys, dev=self._dev)
         self._tokens = Tokens(keys, clock=self._clock, leeway_s=config.api.token_leeway_s)
-        self._certificate = self._load_certificate()
-        self._dtls = DtlsServer(self._dtls_identity())
+        self._certificate = identity.certificate(config, self._clock)
+        self._dtls = DtlsServer(identity.dtls(config, self._clock))
         self._store = Store(Path(config.node.state_dir), Path(config.node.run_dir))
         self._closing.callback(self._store.close)
         self._datapath = await open_datapath(
-            config, on_restarted=self._on_restarted, on_failed=self._on_failed
+            config,
+            on_restarted=self._on_restarted,
+            on_failed=self._on_failed,
+            service=self._service,
         )
         self._closing.push_async_callback(self._datapath.shutdown)
         # Without the living data plane the send indices are gone, and old keys with them.
@@ -95,6 +109,7 @@ class Node:
         )
         for fault in faults:
             log.warning("%s", fault)
+        self.drain = Drain(self._rooms, self._clock)
         await self._start_table()
         await self._start_signaling()
         self._tasks += [
@@ -110,21 +125,6 @@ class Node:
             "ready",
             extra=fields(url=self.url, path=self._datapath.choice.path, dataplane=self.plane_pid),
         )
-
-    def _load_certificate(self) -> certs.Certificate:
-        config = self._config
-        if config.api.cert_file:
-            return certs.configured(
-                Path(config.api.cert_file), Path(config.api.key_file), clock=self._clock
-            )
-        state_dir = Path(config.node.state_dir)
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        names = dict.fromkeys([*config.network.addresses, *config.network.advertised_addresses])
-        return certs.development(state_dir, ["localhost", *names], clock=self._clock)
-
-    def _dtls_identity(self) -> Identity:
-        found = certs.dtls(Path(self._config.node.state_dir), clock=self._clock)
-        return Identity(found.chain[0], found.private_key)
 
     async def _start_table(self) -> None:
         datapath, config = self._datapath, self._config
@@ -207,6 +207,7 @@ class Node:
             metrics_path=config.metrics.path,
             cors_origins=config.api.cors_origins,
             webrtc=self._browsers,
+            drain=self.drain,
         )
         self._slow = SlowPath(
             self._clock, self._ice, self._backend.tuples_changed, self._browsers.datagram
@@ -267,6 +268,12 @@ class Node:
             await asyncio.sleep(0)  # the farewell leaves with the next turn of the loop
         await self._closing.aclose()
 
+    def let_go(self) -> None:
+        """Of everything, as it is: no session is told, nothing in the kernel changes.  What follows
+        is the end of this process, and another supervisor that takes it all over."""
+        self._stopped = True
+        self._store.close()
+
     # ---- what happens -----------------------------------------------------------------------
 
     def _on_restarted(self, gap_ms: float) -> None:
@@ -312,17 +319,19 @@ class Node:
             await asyncio.sleep(TICK_S)
             try:
                 self._backend.tick()
+                self.drain.tick()
             except Exception:  # the next one is needed all the same: consent, grace, empty rooms
                 log.exception("a tick failed")
 
     async def _renew(self) -> None:
         """The development certificate lives less than 14 days: renew it in time."""
+        config = self._config
         while True:
             await asyncio.sleep(RENEW_S)
-            self._dtls.set_identity(self._dtls_identity())
-            if self._config.api.cert_file:
+            self._dtls.set_identity(identity.dtls(config, self._clock))
+            if config.api.cert_file:
                 continue
-            fresh = self._load_certificate()
+            fresh = identity.certificate(config, self._clock)
             if fresh.sha256 != self._certificate.sha256:
                 self._certificate = fresh
                 self._http.set_certificate(fresh)
@@ -376,22 +385,4 @@ class Node:
 
     def greeting(self) -> list[str]:
         """What `vcfwd up` prints when it is ready."""
-        lines = [
-            f"url          {self.url}",
-            f"data path    {self._datapath.choice.path}: {self._datapath.choice.why}",
-            f"workers run  {self._datapath.scheduling.name}: {self._datapath.scheduling.why}",
-        ]
-        if self._certificate.self_signed:
-            lines.append(f"certificate  sha-256 {self._certificate.sha256.hex()} (self-signed)")
-        hint = (
-            f" --cert-hash {self._certificate.sha256.hex()}"
-            if (self._certificate.self_signed)
-            else ""
-        )
-        lines += [
-            "a room       vcfwd room create ROOM",
-            "a token      vcfwd token create --room ROOM --role active --name NAME > token",
-            f"join         vcfwd bot subscribe --room ROOM --url {self.url}"
-            f" --token-file token{hint}",
-        ]
-        return lines
+        return greeting(self.url, self._datapath, self._certificate)
