@@ -103,9 +103,9 @@ def _section(negotiation: Negotiation, media: Media, local: Local) -> dict[str, 
         section["rtcpRsize"] = "rtcp-rsize"
     if media.allow_mixed and not negotiation.offer.allow_mixed:
         section["extmapAllowMixed"] = "extmap-allow-mixed"
-    if accepted is negotiation.accepted[0]:
-        section["candidates"] = candidate_items(local.candidates)
-        section["endOfCandidates"] = "end-of-candidates"
+    # All use the first's, but aiortc with one transport for many m-lines looks at the last.
+    section["candidates"] = candidate_items(local.candidates)
+    section["endOfCandidates"] = "end-of-candidates"
     taken = {layer.rid for layer in accepted.layers if layer.rid}
     if taken:
         rids = [rid for rid in media.simulcast if rid in taken]
