@@ -108,15 +108,17 @@ int vc_rewrite_map(struct vc_rewrite *rewrite, uint64_t out, struct vc_ids *ids,
     offset = &rewrite->stretches[at].offset;
     if (first)
         fix_offset(rewrite, offset, ids);
-    ids->picture = (uint16_t)(ids->picture + offset->picture) &
-                   (ids->has & VC_ID_SHORT ? 0x7f : 0x7fff);
-    ids->tl0 = (uint8_t)(ids->tl0 + offset->tl0);
-    ids->key = (uint8_t)(ids->key + offset->key) & 0x1f;
-    ids->frame = (uint16_t)(ids->frame + offset->frame);
+    if (ids->has & VC_ID_PICTURE)
+        ids->picture = (uint16_t)(ids->picture + offset->picture) &
+                       (ids->has & VC_ID_SHORT ? 0x7f : 0x7fff);
+    if (ids->has & VC_ID_TL0)
+        ids->tl0 = (uint8_t)(ids->tl0 + offset->tl0);
+    if (ids->has & VC_ID_KEY)
+        ids->key = (uint8_t)(ids->key + offset->key) & 0x1f;
+    if (ids->has & VC_ID_FRAME)
+        ids->frame = (uint16_t)(ids->frame + offset->frame);
     if (first)
         raise_highest(&rewrite->highest, ids);
-    return (ids->has & VC_ID_PICTURE && ids->picture != was.picture) ||
-           (ids->has & VC_ID_TL0 && ids->tl0 != was.tl0) ||
-           (ids->has & VC_ID_KEY && ids->key != was.key) ||
-           (ids->has & VC_ID_FRAME && ids->frame != was.frame);
+    return ids->picture != was.picture || ids->tl0 != was.tl0 || ids->key != was.key ||
+           ids->frame != was.frame;
 }

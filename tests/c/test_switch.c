@@ -1,404 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Changes of source on a living route, seen by a receiver that is libsrtp and counts: sequence
-   numbers, timestamps against the sender's clock, ids of frames, sender reports, requests. */
+/* Changes of source on a living route, as their receiver sees them: sequence numbers, timestamps
+   against the sender's clock, ids of frames, sender reports, requests. */
 #include <srtp2/srtp.h>
 
-#include "world.h"
+#include "test_switch.h"
 
 #include "check.h"
-#include "rtcp.h"
-
-#define SOURCES 4u           /* 0, 1: layers of one sender; 2: its sound; 3: another sender */
-#define SOUND 2u
-#define STRANGER 3u
-#define OUT_VIDEO 0x101u
-#define OUT_SOUND 0x102u
-#define NTP_EPOCH 0x1234567800000000ull
-#define FRAME_NS 33333333ull
-
-enum form { FORM_15, FORM_7, FORM_NONE }; /* of a picture id */
-
-struct encoder {
-    enum vc_codec codec;
-    enum form form;
-    uint32_t leg, ssrc, clock_hz, base; /* base: timestamp at time 0 */
-    uint64_t delay_ns;                  /* from capture to here */
-    uint64_t next_ns, index, report_ns; /* next_ns: of capture */
-    uint16_t picture, frame;
-    uint8_t tl0, key, tid;
-    int wants_key, reports, silent, keys;
-};
-
-struct watcher { /* what came of one outgoing stream */
-    int begun;
-    uint16_t seq;
-    uint32_t timestamp, frames, packets, reports, base; /* base: out timestamp at time 0 */
-    uint64_t capture_ns, origin_ns;
-    struct vc_ids ids;
-    uint16_t picture;   /* in 15 bits, whatever the last form was */
-    uint8_t from;       /* the encoder of the last frame */
-    uint32_t changes;   /* of it */
-    int64_t clock_error_max, report_error_max; /* ticks */
-    uint32_t reports_at_change; /* how many of the changes had a report in their cycle */
-};
-
-static struct world world;
-static struct encoder encoders[SOURCES];
-static struct watcher video, sound;
-static srtp_t receiver;
-static uint32_t plis[SOURCES], workers;
-static uint8_t dependency_in, dependency_out;
-
-/* ---- the sending side -------------------------------------------------------------------- */
-
-static uint32_t ticks_at(const struct encoder *e, uint64_t ns)
-{
-    return e->base + (uint32_t)(ns / 1000 * e->clock_hz / 1000000);
-}
-
-static uint64_t ntp_at(uint64_t ns)
-{
-    return NTP_EPOCH + (ns / 1000000000u << 32) + ((ns % 1000000000u << 32) / 1000000000u);
-}
-
-static uint32_t put_descriptor(const struct encoder *e, uint8_t *p, int first, int key)
-{
-    uint8_t *at = p;
-
-    if (e->codec == VC_CODEC_VP8) {
-        *at++ = 0x80 | (first ? 0x10 : 0);
-        *at++ = e->form == FORM_NONE ? 0 : 0xf0; /* I L T K */
-    } else if (e->codec == VC_CODEC_VP9) {
-        *at++ = (uint8_t)((e->form == FORM_NONE ? 0 : 0xa0) | (first ? 0x08 : 0) | (key ? 0 : 0x40));
-    } else {
-        *at++ = e->codec == VC_CODEC_AV1 ? (key && first ? 0x08 : 0) : key && first ? 0x67 : 0x41;
-        return 1;
-    }
-    if (e->form == FORM_7)
-        *at++ = e->picture & 0x7f;
-    if (e->form == FORM_15) {
-        vc_store_be16(at, 0x8000 | e->picture);
-        at += 2;
-    }
-    if (e->form != FORM_NONE && e->codec == VC_CODEC_VP9)
-        *at++ = (uint8_t)(e->tid << 5);
-    if (e->form != FORM_NONE)
-        *at++ = e->tl0;
-    if (e->form != FORM_NONE && e->codec == VC_CODEC_VP8)
-        *at++ = (uint8_t)(e->tid << 6 | 0x20 | (e->key & 0x1f));
-    *at++ = !key;
-    return (uint32_t)(at - p);
-}
-
-static void send_packet(struct encoder *e, uint8_t which, int first, int last, int key,
-                        uint64_t capture_ns)
-{
-    uint8_t clear[400] = { 0x80, (uint8_t)(last << 7 | 96) }, sealed[500];
-    struct vc_crypto_item item = { .key = &world.parties[e->leg].up, .src = clear, .dst = sealed,
-                                   .hdr_sz = 12, .index = e->index++ };
-    uint32_t at;
-
-    vc_store_be16(clear + 2, (uint16_t)item.index);
-    vc_store_be32(clear + 4, ticks_at(e, capture_ns));
-    vc_store_be32(clear + 8, e->ssrc);
-    if (dependency_in && e->codec != VC_CODEC_OPAQUE) {
-        clear[0] |= 0x10;
-        memcpy(clear + 12, "\xbe\xde\0\1", 4);
-        clear[16] = (uint8_t)(dependency_in << 4 | 2);
-        clear[17] = (uint8_t)(first << 7 | last << 6 | 5);
-        vc_store_be16(clear + 18, e->frame);
-        item.hdr_sz = 20;
-    }
-    at = item.hdr_sz + put_descriptor(e, clear + item.hdr_sz, first, key);
-    clear[at++] = which;
-    clear[at++] = (uint8_t)key;
-    vc_store_be64(clear + at, capture_ns);
-    memset(clear + at + 8, (int)e->index, 100);
-    item.src_sz = at + 108;
-    VC_ASSERT(vc_crypto_seal_rtp(world.crypto, &item, 1) == 1);
-    world_put(&world, world.parties[e->leg].owner, e->leg, sealed, item.dst_sz);
-}
-
-static void send_frame(struct encoder *e, uint8_t which)
-{
-    int key = e->wants_key && e->codec != VC_CODEC_OPAQUE, n = e->codec == VC_CODEC_OPAQUE ? 1 : 3;
-
-    e->picture = (e->picture + 1) & (e->form == FORM_7 ? 0x7f : 0x7fff);
-    e->frame++;
-    e->tid = key ? 0 : !e->tid;
-    e->tl0 = (uint8_t)(e->tl0 + !e->tid);
-    e->key = (uint8_t)(e->key + key) & 0x1f;
-    e->keys += key;
-    for (int i = 0; i < n; i++)
-        send_packet(e, which, i == 0, i == n - 1, key, e->next_ns);
-    e->wants_key = 0;
-    e->next_ns += e->codec == VC_CODEC_OPAQUE ? 20 * WORLD_MS : FRAME_NS;
-}
-
-static void send_report(const struct encoder *e)
-{
-    uint8_t data[VC_RTCP_MAX];
-    struct vc_rtcp_writer writer = { data, 0, sizeof data };
-    struct vc_rtcp_sr sr = { ntp_at(world.now_ns), ticks_at(e, world.now_ns), 1, 1 };
-
-    CHECK(!vc_rtcp_write_sr(&writer, e->ssrc, &sr, NULL, 0));
-    world_send_rtcp(&world, e->leg, data, writer.sz);
-}
-
-/* ---- the receiving side ------------------------------------------------------------------ */
-
-static int64_t distance(uint32_t a, uint32_t b)
-{
-    int32_t d = (int32_t)(a - b);
-
-    return d < 0 ? -(int64_t)d : d;
-}
-
-static void check_ids(struct watcher *at, const struct encoder *e, const struct vc_ids *ids,
-                      int key)
-{
-    uint16_t wide = e->form == FORM_7 ? 0x7f : 0x7fff;
-
-    CHECK_EQ(!!(ids->has & VC_ID_SHORT), e->form == FORM_7 && (e->codec == VC_CODEC_VP8 ||
-                                                               e->codec == VC_CODEC_VP9));
-    at->picture = at->ids.has & VC_ID_PICTURE ? (at->picture + 1) & 0x7fff : ids->picture;
-    if (ids->has & VC_ID_PICTURE)
-        CHECK_EQ(ids->picture, at->picture & wide);
-    if (ids->has & at->ids.has & VC_ID_TL0)
-        CHECK((uint8_t)(ids->tl0 - at->ids.tl0) <= 1 && (!key || ids->tl0 != at->ids.tl0));
-    if (ids->has & at->ids.has & VC_ID_KEY)
-        CHECK_EQ(ids->key, (at->ids.key + key) & 0x1f);
-    if (ids->has & at->ids.has & VC_ID_FRAME)
-        CHECK_EQ(ids->frame, (uint16_t)(at->ids.frame + 1));
-    at->ids = *ids;
-}
-
-static void check_frame(struct watcher *at, uint32_t timestamp, uint64_t capture_ns, uint8_t from,
-                        int key, const struct vc_ids *ids)
-{
-    const struct encoder *e = &encoders[from];
-    uint32_t since = (uint32_t)((capture_ns - at->origin_ns) / 1000 * e->clock_hz / 1000000);
-
-    if (!at->begun) {
-        at->base = timestamp;
-        at->origin_ns = capture_ns;
-        since = 0;
-    }
-    CHECK(!at->begun || (int32_t)(timestamp - at->timestamp) > 0);
-    if (distance(timestamp, at->base + since) > at->clock_error_max)
-        at->clock_error_max = distance(timestamp, at->base + since);
-    check_ids(at, e, ids, key);
-    if (at->begun && from != at->from) {
-        CHECK(key || e->codec == VC_CODEC_OPAQUE);
-        at->changes++;
-    }
-    at->from = from;
-    at->frames++;
-    at->capture_ns = capture_ns;
-    at->timestamp = timestamp;
-    at->begun = 1;
-}
-
-static void got_media(struct watcher *at, const uint8_t *data, uint32_t sz)
-{
-    struct vc_rtp rtp;
-    struct vc_ids ids = { 0 };
-    const uint8_t *payload, *ext;
-    uint32_t ext_sz = 0, off, payload_sz;
-    enum vc_codec codec = at == &sound ? VC_CODEC_OPAQUE : encoders[0].codec;
-    static const uint32_t vp8_sz[] = { 7, 6, 3 }, vp9_sz[] = { 6, 5, 2 };
-
-    VC_ASSERT(vc_rtp_parse(data, sz, &rtp) == VC_RTP_OK);
-    CHECK(!at->begun || rtp.seq == (uint16_t)(at->seq + 1));
-    at->seq = rtp.seq;
-    at->packets++;
-    payload = data + rtp.header_sz;
-    payload_sz = sz - rtp.header_sz;
-    vc_descriptor_read(codec, payload, payload_sz, &ids);
-    ext = vc_rtp_ext(data, &rtp, dependency_out, &ext_sz);
-    if (dependency_out && at == &video)
-        CHECK(ext && ext_sz == 3 && (ext[0] & 0x3f) == 5);
-    if (ext)
-        vc_dependency_read(ext, ext_sz, &ids);
-    off = payload_sz - 110; /* sizes never change: it ends as it was sent */
-    CHECK_EQ(off, codec == VC_CODEC_VP8 ? vp8_sz[encoders[payload[off]].form] :
-                  codec == VC_CODEC_VP9 ? vp9_sz[encoders[payload[off]].form] : 1);
-    if (!at->begun || vc_load_be64(payload + off + 2) != at->capture_ns || payload[off] != at->from)
-        check_frame(at, rtp.timestamp, vc_load_be64(payload + off + 2), payload[off],
-                    payload[off + 1], &ids);
-    CHECK_EQ(rtp.timestamp, at->timestamp);
-    CHECK(!memcmp(&ids, &at->ids, sizeof ids));
-}
-
-static void got_report(const uint8_t *data, uint32_t sz)
-{
-    struct vc_rtcp_item items[VC_RTCP_ITEMS_MAX];
-    int n = vc_rtcp_parse(data, sz, items, VC_RTCP_ITEMS_MAX);
-
-    for (int i = 0; i < n; i++) {
-        struct watcher *at = items[i].ssrc == OUT_VIDEO ? &video : &sound;
-        int64_t since, error;
-
-        if (items[i].kind != VC_RTCP_SR)
-            continue;
-        CHECK(items[i].ssrc == OUT_VIDEO || items[i].ssrc == OUT_SOUND);
-        since = (int64_t)(items[i].u.sr.ntp - ntp_at(at->origin_ns));
-        error = distance(items[i].u.sr.rtp_timestamp,
-                         at->base + (uint32_t)(since / 65536 * (at == &sound ? 48000 : 90000) / 65536));
-        if (error > at->report_error_max)
-            at->report_error_max = error;
-        at->reports++;
-    }
-}
-
-static void got_request(uint32_t leg, const uint8_t *data, uint32_t sz)
-{
-    struct vc_rtcp_item items[VC_RTCP_ITEMS_MAX];
-    struct vc_crypto_item item = { .key = &world.parties[leg].down, .src = data, .src_sz = sz };
-    uint8_t clear[2048];
-    int n;
-
-    item.dst = clear;
-    CHECK_EQ(vc_crypto_open_rtcp(world.crypto, &item, 1), 1);
-    n = vc_rtcp_parse(clear, item.dst_sz, items, VC_RTCP_ITEMS_MAX);
-    for (int i = 0; i < n; i++)
-        for (uint32_t k = 0; k < SOURCES; k++)
-            if (items[i].kind == VC_RTCP_PLI && items[i].media_ssrc == encoders[k].ssrc) {
-                plis[k]++;
-                encoders[k].wants_key = 1;
-            }
-}
-
-static void take(void)
-{
-    uint32_t changes = video.changes, reports = video.reports;
-
-    for (uint32_t w = 0; w < workers; w++) {
-        const struct vc_io_mem_packet *packet;
-
-        while ((packet = vc_io_mem_take(world.io[w]))) {
-            uint8_t data[2048];
-            int sz = (int)packet->sz, rtcp = vc_rtp_is_rtcp(packet->data);
-
-            memcpy(data, packet->data, packet->sz);
-            if (memcmp(&packet->tuple, &world.parties[1].tuple, sizeof packet->tuple)) {
-                got_request(memcmp(&packet->tuple, &world.parties[0].tuple, sizeof packet->tuple) ?
-                                2 : 0, data, packet->sz);
-                continue;
-            }
-            CHECK_EQ(rtcp ? srtp_unprotect_rtcp(receiver, data, &sz) :
-                            srtp_unprotect(receiver, data, &sz), srtp_err_status_ok);
-            if (rtcp)
-                got_report(data, (uint32_t)sz);
-            else
-                got_media(vc_load_be32(data + 8) == OUT_VIDEO ? &video : &sound, data, (uint32_t)sz);
-        }
-    }
-    if (video.changes != changes)
-        video.reports_at_change += video.reports > reports;
-}
-
-/* ---- the course of a test ---------------------------------------------------------------- */
-
-static void run_ms(uint32_t ms)
-{
-    for (uint32_t i = 0; i < ms; i++) {
-        world.now_ns += WORLD_MS;
-        for (uint8_t k = 0; k < SOURCES; k++) {
-            struct encoder *e = &encoders[k];
-
-            while (!e->silent && e->next_ns + e->delay_ns <= world.now_ns)
-                send_frame(e, k);
-            if (e->reports && world.now_ns >= e->report_ns) {
-                send_report(e);
-                e->report_ns = world.now_ns + 900 * WORLD_MS;
-            }
-        }
-        world_step(&world);
-        take();
-        world_step(&world); /* what went over the mesh */
-        take();
-    }
-}
-
-static enum vc_status tell_route(uint32_t source)
-{
-    return world_command(&world, world.parties[1].owner,
-                         world_route_command(&world, 1, 1, source, OUT_VIDEO, 1));
-}
-
-static void set_leg(uint32_t leg)
-{
-    struct vc_command set = world_leg_command(&world, leg, leg == 2 ? VC_SRTP_AES_CM_128_HMAC_SHA1_80 :
-                                                                      VC_SRTP_AEAD_AES_128_GCM);
-
-    world.parties[leg].owner = leg % workers;
-    set.u.leg_set.owner = leg % workers;
-    set.u.leg_set.rx_ext[VC_EXT_DEPENDENCY] = dependency_in;
-    set.u.leg_set.tx_ext[VC_EXT_DEPENDENCY] = dependency_out;
-    for (uint32_t w = 0; w < workers; w++)
-        CHECK_EQ(world_command(&world, w, set), VC_STATUS_OK);
-}
-
-static void set_table(uint32_t source)
-{
-    for (uint32_t leg = 0; leg < 3; leg++)
-        set_leg(leg);
-    for (uint32_t k = 0; k < SOURCES; k++) {
-        struct encoder *e = &encoders[k];
-        struct vc_command set = world_source_command(k, e->leg, e->ssrc, k != SOUND);
-
-        set.u.source_set.codec = (uint8_t)e->codec;
-        CHECK_EQ(world_command(&world, world.parties[e->leg].owner, set), VC_STATUS_OK);
-    }
-    CHECK_EQ(tell_route(source), VC_STATUS_OK);
-    world_route(&world, 2, 1, SOUND, OUT_SOUND, 0);
-}
-
-static void open_receiver(void)
-{
-    uint8_t master[30];
-    srtp_policy_t policy = { .ssrc = { .type = ssrc_any_inbound }, .window_size = 1024 };
-
-    memcpy(master, world.parties[1].down_key, 16);
-    memcpy(master + 16, world.parties[1].down_salt, 14);
-    srtp_crypto_policy_set_aes_gcm_128_16_auth(&policy.rtp);
-    srtp_crypto_policy_set_aes_gcm_128_16_auth(&policy.rtcp);
-    policy.key = master;
-    VC_ASSERT(srtp_create(&receiver, &policy) == srtp_err_status_ok);
-}
-
-static void open_call(uint32_t worker_cnt, enum vc_codec codec, enum form low, enum form high,
-                      int dependency)
-{
-    workers = worker_cnt;
-    dependency_in = dependency ? 7 : 0;
-    dependency_out = dependency ? 9 : 0;
-    memset(&video, 0, sizeof video);
-    memset(&sound, 0, sizeof sound);
-    memset(plis, 0, sizeof plis);
-    world_init(&world, workers);
-    world_start(&world);
-    for (uint32_t k = 0; k < SOURCES; k++)
-        encoders[k] = (struct encoder){
-            .codec = k == SOUND ? VC_CODEC_OPAQUE : codec, .form = k == 1 ? high : low,
-            .leg = k == STRANGER ? 2 : 0, .ssrc = 0xa0 + k, .clock_hz = k == SOUND ? 48000 : 90000,
-            .base = 0x3fffff00u * (k + 1), .delay_ns = (k == 1 ? 17 : 5) * WORLD_MS,
-            .next_ns = world.now_ns + (k == STRANGER ? 11 * WORLD_MS : 0),
-            .index = 65000 + 100 * k, .picture = (uint16_t)(k == 1 ? 32700 : 100),
-            .frame = (uint16_t)(65500 + k * 7), .tl0 = (uint8_t)(250 + k * 3), .key = (uint8_t)(28 + k),
-            .wants_key = 1, .reports = 1, .report_ns = world.now_ns + (1 + k) * WORLD_MS,
-        };
-    set_table(0);
-    open_receiver();
-}
-
-static void close_call(void)
-{
-    CHECK_EQ(world.bad_cnt, 0);
-    srtp_dealloc(receiver);
-    world_fini(&world);
-}
+#include "switch.h"
 
 /* Twenty changes between two layers. */
 static void test_layers(uint32_t worker_cnt, enum vc_codec codec, enum form low, enum form high,
@@ -406,13 +14,13 @@ static void test_layers(uint32_t worker_cnt, enum vc_codec codec, enum form low,
 {
     uint32_t asked;
 
-    open_call(worker_cnt, codec, low, high, dependency);
-    run_ms(100);
+    stage_open(worker_cnt, codec, low, high, dependency);
+    stage_run(100);
     CHECK(video.frames > 1 && sound.frames > 1);
     asked = plis[0] + plis[1];
     for (uint32_t i = 1; i <= 20; i++) {
-        CHECK_EQ(tell_route(i % 2), VC_STATUS_OK);
-        run_ms(310 + i * 7);
+        CHECK_EQ(stage_switch(i % 2), VC_STATUS_OK);
+        stage_run(310 + i * 7);
         CHECK_EQ(video.from, i % 2);
         CHECK(plis[0] + plis[1] - asked <= i);
     }
@@ -422,7 +30,281 @@ static void test_layers(uint32_t worker_cnt, enum vc_codec codec, enum form low,
     CHECK(video.report_error_max < 90);
     CHECK(sound.clock_error_max < 48 && sound.report_error_max < 48);
     CHECK(video.frames > 200 && sound.frames > 300);
-    close_call();
+    stage_close();
+}
+
+static void open_vp8(uint32_t workers)
+{
+    stage_open(workers, VC_CODEC_VP8, FORM_15, FORM_15, 1);
+    stage_run(200);
+}
+
+/* No report of the new source yet: nobody is asked for anything, the old one goes on. */
+static void test_waits_for_reports(uint32_t workers)
+{
+    uint32_t asked, frames;
+
+    stage_open(workers, VC_CODEC_VP8, FORM_15, FORM_15, 1);
+    encoders[1].reports = 0;
+    stage_run(200);
+    asked = stage_asked();
+    CHECK_EQ(stage_switch(1), VC_STATUS_OK);
+    encoders[1].wants_key = 1; /* one that nobody asked for changes nothing */
+    frames = video.frames;
+    stage_run(1500);
+    CHECK_EQ(stage_asked(), asked);
+    CHECK_EQ(video.changes, 0);
+    CHECK(video.frames > frames + 40);
+    encoders[1].reports = 1;
+    stage_run(100);
+    CHECK_EQ(stage_asked(), asked + 1);
+    CHECK_EQ(video.changes, 1);
+    CHECK_EQ(video.from, 1);
+    CHECK(video.clock_error_max < 90);
+    stage_close();
+}
+
+static void test_never_a_report(uint32_t workers)
+{
+    uint32_t asked;
+
+    stage_open(workers, VC_CODEC_VP8, FORM_15, FORM_15, 0);
+    encoders[0].reports = encoders[1].reports = 0;
+    stage_run(200);
+    asked = stage_asked();
+    CHECK_EQ(stage_switch(1), VC_STATUS_OK);
+    stage_run(VC_ALIGN_WAIT_NS / WORLD_MS - 20);
+    CHECK_EQ(video.changes, 0);
+    CHECK_EQ(stage_asked(), asked);
+    video.unaligned = 1;
+    stage_run(150);
+    CHECK_EQ(video.changes, 1);
+    CHECK_EQ(video.reports, 0);
+    CHECK_EQ(stage_asked(), asked + 1);
+    stage_close();
+}
+
+/* The latest choice counts, the old source goes on meanwhile, and going back takes nothing. */
+static void test_minds_changed(uint32_t workers)
+{
+    uint32_t asked, frames;
+
+    open_vp8(workers);
+    stage_run(700); /* what is in the histories is too old */
+    asked = stage_asked();
+    encoders[1].silent = 1;
+    CHECK_EQ(stage_switch(1), VC_STATUS_OK);
+    stage_run(100);
+    frames = video.frames;
+    CHECK_EQ(stage_switch(STRANGER), VC_STATUS_OK);
+    CHECK_EQ(stage_switch(1), VC_STATUS_OK);
+    CHECK_EQ(stage_switch(0), VC_STATUS_OK);
+    encoders[1].silent = 0;
+    encoders[1].next_ns = world.now_ns;
+    stage_run(300);
+    CHECK_EQ(video.changes, 0);
+    CHECK(video.frames >= frames + 8);
+    CHECK(plis[0] + plis[1] <= 2 + asked); /* 1 was asked each time that it was chosen, or merged */
+    CHECK_EQ(stage_switch(1), VC_STATUS_OK);
+    CHECK_EQ(stage_switch(STRANGER), VC_STATUS_OK);
+    video.unaligned = 1;
+    stage_run(300);
+    CHECK_EQ(video.changes, 1);
+    CHECK_EQ(video.from, STRANGER);
+    CHECK_EQ(world_command(&world, 0, (struct vc_command){ .type = VC_CMD_SOURCE_REMOVE,
+                                                           .u.id.id = 1 }), VC_STATUS_OK);
+    stage_close();
+}
+
+/* Of another sender: by the time that passed here; the reports then tell of its clock. */
+static void test_stranger(uint32_t workers)
+{
+    open_vp8(workers);
+    for (uint32_t i = 1; i <= 20; i++) {
+        uint32_t asked = stage_asked();
+
+        stage_run(700);
+        video.unaligned = 1;
+        CHECK_EQ(stage_switch(i % 2 ? STRANGER : 0), VC_STATUS_OK);
+        stage_run(100);
+        CHECK_EQ(video.changes, i);
+        CHECK_EQ(video.reports_at_change, i);
+        CHECK_EQ(stage_asked(), asked + 1);
+        CHECK(video.report_error_max < 90 && video.clock_error_max < 90);
+    }
+    CHECK_EQ(stage_switch(STRANGER), VC_STATUS_OK); /* a key frame is at hand: no request */
+    video.unaligned = 1;
+    stage_run(100);
+    stage_close();
+}
+
+/* Sound changes at once, aligned where that is known. */
+static void test_sound(uint32_t workers)
+{
+    open_vp8(workers);
+    for (uint32_t i = 1; i <= 20; i++) {
+        uint32_t source = i % 2 ? SOUND_2 : SOUND, packets = sound.packets;
+
+        CHECK_EQ(stage_route(world_route_command(&world, 2, 1, source, OUT_SOUND, 0)),
+                 VC_STATUS_OK);
+        stage_run(25);
+        CHECK(sound.packets > packets);
+        CHECK_EQ(sound.changes, i);
+        stage_run(35);
+    }
+    CHECK(sound.clock_error_max < 48 && sound.report_error_max < 48);
+    stage_close();
+}
+
+/* A gate that was closed, by a pause: no hole in the numbers and the ids. */
+static void test_gate(uint32_t workers)
+{
+    struct vc_command filter = { .type = VC_CMD_ROUTE_FILTER, .u.route_filter.route = 1 };
+
+    open_vp8(workers);
+    for (uint32_t i = 1; i <= 8; i++) { /* more than stretches are remembered */
+        filter.u.route_filter.paused = 1;
+        CHECK_EQ(stage_route(filter), VC_STATUS_OK);
+        stage_run(200);
+        filter.u.route_filter.paused = 0;
+        CHECK_EQ(stage_route(filter), VC_STATUS_OK);
+        stage_run(400 + i);
+    }
+    filter.u.route_filter.paused = 1; /* a change that waits is done: nobody sees the old one */
+    CHECK_EQ(stage_switch(1), VC_STATUS_OK);
+    CHECK_EQ(stage_route(filter), VC_STATUS_OK);
+    stage_run(50);
+    filter.u.route_filter.paused = 0;
+    CHECK_EQ(stage_route(filter), VC_STATUS_OK);
+    stage_run(400);
+    CHECK_EQ(video.from, 1);
+    CHECK(video.frames > 80);
+    CHECK(video.clock_error_max < 90);
+    stage_close();
+}
+
+/* Removed and set again, with the same source and with another: the next number follows. */
+static void test_set_again(uint32_t workers)
+{
+    open_vp8(workers);
+    for (uint32_t i = 1; i <= 6; i++) {
+        uint32_t frames = video.frames;
+
+        stage_run(600);
+        CHECK_EQ(stage_route((struct vc_command){ .type = VC_CMD_ROUTE_REMOVE, .u.id.id = 1 }),
+                 VC_STATUS_OK);
+        stage_run(100);
+        video.unaligned = 1;
+        encoders[i % 2].wants_key = 1;
+        CHECK_EQ(stage_switch(i % 2), VC_STATUS_OK);
+        stage_run(100);
+        CHECK(video.frames > frames);
+        CHECK_EQ(video.from, i % 2);
+    }
+    CHECK_EQ(video.changes, 6);
+    stage_close();
+}
+
+/* After the death of the process: nothing twice, no id for two frames, time goes on. */
+static void test_restart(uint32_t workers)
+{
+    stage_open(workers, VC_CODEC_VP8, FORM_15, FORM_15, 1);
+    stage_run(500);
+    for (uint32_t i = 1; i <= 6; i++) {
+        uint32_t frames = video.frames;
+
+        CHECK_EQ(stage_switch(i % 2), VC_STATUS_OK);
+        stage_run(i % 3 ? 400 : 3);
+        world_restart(&world);
+        video.lax = sound.lax = 1;
+        if (i > 3) { /* another source than before */
+            video.unaligned = video.from != (i + 1) % 2;
+            stage_table((i + 1) % 2);
+        } else {
+            video.unaligned = video.from != i % 2;
+            stage_table(i % 2);
+        }
+        stage_run(1000);
+        CHECK(video.frames > frames + 20);
+    }
+    CHECK(video.clock_error_max < 90);
+    stage_close();
+}
+
+/* Both encode a picture at once: its second coming is a tick ahead, and it is taken back. */
+static void test_same_picture(void)
+{
+    stage_open(1, VC_CODEC_H264, FORM_NONE, FORM_NONE, 0);
+    stage_run(500);
+    for (uint32_t i = 1; i <= 60; i++) {
+        CHECK_EQ(stage_switch(i % 2), VC_STATUS_OK);
+        stage_run(170);
+        CHECK_EQ(video.from, i % 2);
+    }
+    CHECK(video.clock_error_max < 30);
+    stage_close();
+}
+
+/* A sender that lies about its clock by an hour is not believed; by a second it is, forwards. */
+static void test_lies(void)
+{
+    open_vp8(1);
+    encoders[1].reports = 0;
+    encoders[1].report_lie_ns = 3600000000000ull;
+    encoders[1].reports = 1;
+    encoders[1].report_ns = 0;
+    stage_run(10);
+    CHECK_EQ(stage_switch(1), VC_STATUS_OK);
+    video.unaligned = 1;
+    stage_run(4000);
+    CHECK_EQ(video.changes, 1);
+    stage_close();
+}
+
+/* The payload type belongs to the source, and changes with it. */
+static void test_types(void)
+{
+    struct vc_command route;
+
+    open_vp8(1);
+    stage_run(700);
+    encoders[1].silent = 1;
+    route = world_route_command(&world, 1, 1, 1, OUT_VIDEO, 1);
+    route.u.route_set.pt = 120;
+    CHECK_EQ(stage_route(route), VC_STATUS_OK);
+    stage_run(100);
+    CHECK_EQ(video.pt, 101);
+    encoders[1].silent = 0;
+    encoders[1].next_ns = world.now_ns;
+    stage_run(100);
+    CHECK_EQ(video.from, 1);
+    CHECK_EQ(video.pt, 120);
+    stage_close();
+}
+
+/* What left before a change is not sent again; what left after it is, as it was (the tap of
+   test_resend holds that they are the same bytes). */
+static void test_resends(void)
+{
+    const struct vc_counters *c;
+    uint16_t before;
+    uint64_t gone;
+
+    open_vp8(1);
+    c = world_counters(&world, 0);
+    before = video.seq;
+    stage_nack(before);
+    CHECK_EQ(c->resent_plain, 1);
+    CHECK_EQ(stage_switch(1), VC_STATUS_OK);
+    stage_run(300);
+    CHECK_EQ(video.from, 1);
+    gone = c->resend_gone;
+    stage_nack(before);
+    CHECK_EQ(c->resend_gone, gone + 1);
+    stage_nack(video.seq);
+    CHECK_EQ(c->resent_plain, 2);
+    CHECK_EQ(resent, 2);
+    stage_close();
 }
 
 int main(void)
@@ -437,7 +319,20 @@ int main(void)
         test_layers(n, VC_CODEC_VP9, FORM_7, FORM_15, 1);
         test_layers(n, VC_CODEC_H264, FORM_NONE, FORM_NONE, 0);
         test_layers(n, VC_CODEC_AV1, FORM_NONE, FORM_NONE, 1);
+        test_waits_for_reports(n);
+        test_never_a_report(n);
+        test_minds_changed(n);
+        test_stranger(n);
+        test_sound(n);
+        test_gate(n);
+        test_set_again(n);
+        test_restart(n);
     }
+    test_same_picture();
+    test_lies();
+    test_types();
+    test_resends();
+    stage_tally(&check_passed, &check_failed);
     srtp_shutdown();
     return check_report();
 }
