@@ -6,8 +6,7 @@ a step, watched for TRIAL_S; the next one TRIAL_EVERY_S later, twice as late aft
 Sound is never touched.  A video is paused only when even the lowest layers are far too much.
 
 Why trials: an estimate of what is received never exceeds about 1.5 times what is sent, so it can
-tell that there is too little room, never how much more there is.  For the same reason an estimate
-that is lower than what is sent means nothing right after a step up; then only a fall counts.
+tell that there is too little room, never how much more there is.
 """
 
 from __future__ import annotations
@@ -28,15 +27,17 @@ SHORT = 0.85
 """An estimate below this share of what is sent: the way is full.  A receiver's estimate of a full
 way is 0.85 of what came through (draft-ietf-rmcat-gcc-02 section 5.5)."""
 FALL = 0.95
-"""An estimate below this share of its highest since the last step has fallen."""
-GROWTH = 1.1
-"""An estimate that grew by this during a trial found room."""
+"""An estimate below this share of its highest has fallen."""
+WATCH_S = 3.0
+WATCH_GROWTH = 1.08
+"""An estimate that lags behind what is sent must grow by this in WATCH_S (a receiver raises it by
+8 % a second where there is room; section 5.5)."""
 LOSS_HEAVY = 0.12
 """Smoothed loss that means too much is sent; 5 % of random loss stays far below it."""
 LOSS_WEIGHT = 0.4
 """Of the newest report."""
 PAUSE_BELOW = 0.6
-"""The lowest layers are sent while the way carries this share of them."""
+"""The first video's lowest layer is sent while the way carries this share of it."""
 AUDIO_BPS = 40_000
 """Of a sound whose rate is not measured yet."""
 PACE_FACTOR = 1.5
@@ -65,17 +66,70 @@ class Stream:
         return 0 if layer == PAUSED else self.rates[layer] or 0
 
 
+class Estimate:
+    """What the receiver of a leg says that it can receive, and whether that means a full way.
+
+    An estimate never exceeds about 1.5 times what came through, and grows by 8 % a second at most,
+    so it may lag behind what is sent: while it grows that is no sign.  A fall is one.
+    """
+
+    __slots__ = ("_peak", "_since", "_started", "at", "bps")
+
+    def __init__(self) -> None:
+        self.bps = 0
+        self.at = float("-inf")
+        self._peak = 0.0
+        self._since: float | None = None
+        """Since when it lags; `_started`: what it was then."""
+        self._started = 0
+
+    def on(self, bps: int, now: float) -> None:
+        if self.known(now) is None:
+            self._peak, self._since = float("inf"), None  # the first word counts
+        self.bps, self.at = bps, now
+
+    def known(self, now: float) -> int | None:
+        return self.bps if now - self.at <= ESTIMATE_S else None
+
+    def rebase(self) -> None:
+        """What is sent was changed: from here on it is watched anew."""
+        self._peak, self._since = float(self.bps), None
+
+    def full(self, sent: int, now: float) -> bool:
+        """The way carries less than what is sent."""
+        if self.known(now) is None or self.bps >= SHORT * sent:
+            self._peak, self._since = float(self.bps), None
+            return False
+        if self.bps < FALL * self._peak:
+            return True
+        self._peak = max(self._peak, self.bps)
+        if self._since is None:
+            self._since, self._started = now, self.bps
+        elif now - self._since >= WATCH_S:
+            if self.bps < WATCH_GROWTH * self._started:
+                return True
+            self._since, self._started = now, self.bps
+        return False
+
+
 class Ladder:
     """The choice of one leg."""
 
     __slots__ = (
-        "_audio", "_before", "_budget", "_every", "_lagging", "_loss", "_lowered", "_peak",
-        "_raised", "_started", "_trial_at", "estimate", "estimated",
-    )  # fmt: skip
+        "_audio",
+        "_before",
+        "_budget",
+        "_every",
+        "_loss",
+        "_lowered",
+        "_newest",
+        "_raised",
+        "_trial_at",
+        "estimate",
+    )
 
     def __init__(self, now: float) -> None:
-        self.estimate: int | None = None
-        self.estimated = now
+        self.estimate = Estimate()
         self._audio = 0
         self._budget: float | None = None
         """What the way is believed to carry; None: everything."""
@@ -84,24 +138,22 @@ class Ladder:
         self._raised: float | None = now  # the best at first is a trial too
         self._before = float("inf")
         """What was sent before the trial."""
-        self._started = 0
-        """The estimate when the trial began."""
-        self._lagging = False
-        """What is sent was raised, and the estimate has not caught up yet."""
-        self._peak = 0
         self._lowered = float("-inf")
         self._loss = 0.0
+        self._newest = 0.0
 
     # ---- what the receiver says -----------------------------------------------------------------
 
     def on_estimate(self, bps: int, now: float) -> None:
-        self.estimate, self.estimated = bps, now
-        self._peak = max(self._peak, bps)
+        """0 is no estimate."""
+        if bps > 0:
+            self.estimate.on(bps, now)
 
     def on_loss(self, fraction: float, now: float) -> None:
         """Of one video since the report before, 0..1."""
         if now - self._lowered >= SETTLE_S:
             self._loss += (fraction - self._loss) * LOSS_WEIGHT
+            self._newest = fraction
 
     # ---- the choice -----------------------------------------------------------------------------
 
@@ -119,8 +171,10 @@ class Ladder:
         """The layer of each stream, first come first served; PAUSED: nothing of it."""
         self._audio = audio_bps
         sent = audio_bps + sum(s.cost(s.at) for s in streams)
-        if self._congested(sent, now) or not self._found(sent, now):
+        if self._full(sent, now):
             return self._lower(streams, sent, now)
+        if self._raised is not None and now - self._raised >= TRIAL_S:
+            self._raised, self._every = None, TRIAL_EVERY_S  # the trial was a success
         if self._budget is None:
             return _allot(streams, audio_bps, None)
         self._budget = max(self._budget, sent)
@@ -130,50 +184,29 @@ class Ladder:
 
     def pace(self, streams: Sequence[Stream], most: int) -> int:
         """What the leg should be paced at; 0: as a leg without an estimate."""
-        if self.estimate is None and self._budget is None:
+        if not self.estimate.bps and self._budget is None:
             return 0
         sent = self._audio + sum(s.cost(s.at) for s in streams)
-        rate = max(self.estimate or 0, sent * 1.25) * PACE_FACTOR
+        rate = max(self.estimate.bps, sent * 1.25) * PACE_FACTOR
         return min(most, max(PACE_MIN_BPS, int(rate)))
 
-    def _known(self, now: float) -> int | None:
-        return self.estimate if now - self.estimated <= ESTIMATE_S else None
-
-    def _congested(self, sent: int, now: float) -> bool:
+    def _full(self, sent: int, now: float) -> bool:
         if now - self._lowered < SETTLE_S:
             return False
-        if self._loss >= LOSS_HEAVY:
-            return True
-        estimate = self._known(now)
-        if estimate is None or estimate >= SHORT * sent:
-            return False
-        return not self._lagging or estimate < FALL * self._peak
-
-    def _found(self, sent: int, now: float) -> bool:
-        """False: a trial is over, and there is no sign of room."""
-        estimate = self._known(now)
-        if estimate is None or estimate >= SHORT * sent:
-            self._lagging = False
-        if self._raised is None or now - self._raised < TRIAL_S:
-            return True
-        if self._lagging and (estimate or 0) < GROWTH * self._started:
-            return False
-        self._raised, self._every = None, TRIAL_EVERY_S
-        return True
+        return self._loss >= LOSS_HEAVY or self.estimate.full(sent, now)
 
     def _lower(self, streams: Sequence[Stream], sent: int, now: float) -> list[int]:
-        estimate = self._known(now)
-        carried = sent * (1.0 - self._loss)
-        if estimate is not None and estimate < SHORT * sent and not self._lagging:
+        carried = sent * (1.0 - max(self._loss, self._newest))
+        estimate = self.estimate.known(now)
+        if self._raised is not None and self._before < sent:
+            carried = self._before  # that much it carried until now
+        elif estimate is not None and estimate < SHORT * sent:
             carried = min(carried, estimate)
-        if self._raised is not None:
-            carried = min(carried, self._before)
-            self._every = min(2 * self._every, TRIAL_EVERY_MAX_S)
-        else:
-            self._every = TRIAL_EVERY_S
+        failed = self._raised is not None
+        self._every = min(2 * self._every, TRIAL_EVERY_MAX_S) if failed else TRIAL_EVERY_S
         self._trial_at, self._lowered, self._raised = now + self._every, now, None
-        self._budget, self._peak = carried, estimate or 0
-        self._loss, self._lagging = 0.0, False
+        self._budget, self._loss, self._newest = carried, 0.0, 0.0
+        self.estimate.rebase()
         chosen = _allot(streams, self._audio, carried)
         if chosen == [s.at for s in streams] and any(s.at > s.rungs()[0] for s in streams):
             self._budget = sent - 1  # at least one step
@@ -185,12 +218,10 @@ class Ladder:
         if cost is None:
             self._budget = None  # everything is as it is wanted
             return [s.at for s in streams]
-        estimate = self._known(now) or 0
         self._before = sent
-        self._budget = max(float(estimate), sent + cost, self._budget or 0)
+        self._budget = max(float(self.estimate.known(now) or 0), sent + cost, self._budget or 0)
         self._raised, self._trial_at = now, now + self._every
-        self._started = self._peak = estimate
-        self._lagging = estimate > 0
+        self.estimate.rebase()
         return _allot(streams, self._audio, self._budget)
 
 
@@ -214,7 +245,7 @@ def _allot(streams: Sequence[Stream], audio_bps: int, budget: float | None) -> l
     chosen, cost = [PAUSED] * len(streams), float(audio_bps)
     for place, (stream, rungs) in enumerate(zip(streams, ladders, strict=True)):
         lowest = stream.cost(rungs[0])
-        if (cost + lowest) * PAUSE_BELOW <= budget:
+        if (cost + lowest) * (PAUSE_BELOW if place == 0 else 1.0) <= budget:
             chosen[place], cost = rungs[0], cost + lowest
     for step in range(1, max(map(len, ladders), default=0)):
         for place, (stream, rungs) in enumerate(zip(streams, ladders, strict=True)):

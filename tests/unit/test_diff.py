@@ -16,7 +16,7 @@ from hypothesis.stateful import (
     multiple,
     rule,
 )
-from rooms_kit import Plane, audio, join, make_rooms, tuple5, video
+from rooms_kit import Plane, audio, join, layered, make_rooms, tuple5, video
 
 from forwarder.commands import LegRemove, LegSet, RouteRemove, RouteSet, SourceRemove, SourceSet
 from forwarder.errors import Refused
@@ -226,7 +226,12 @@ class Calls(RuleBasedStateMachine):
         if participant:
             self.rooms.resume(participant.resume, self.now)
 
-    @rule(target=tracks, who=people, ssrc=st.integers(1, 6), kind=st.sampled_from([audio, video]))
+    @rule(
+        target=tracks,
+        who=people,
+        ssrc=st.integers(1, 6),
+        kind=st.sampled_from([audio, video, layered]),
+    )
     def publish(self, who, ssrc, kind):
         made = self.attempt(self.rooms.publish, who, [kind(ssrc)])
         return made[0].id if made else multiple()
@@ -246,6 +251,14 @@ class Calls(RuleBasedStateMachine):
     @rule(who=people, track=tracks, auto=st.booleans())
     def subscribe(self, who, track, auto):
         self.attempt(self.rooms.subscribe, who, [track], auto)
+
+    @rule(track=tracks, layer=st.integers(0, 2))
+    def switch(self, track, layer):
+        """Another layer for everybody who has the track, as a choice of layers does it."""
+        found = self.rooms.state.tracks.get(track)
+        for subscription in found.subscriptions.values() if found else ():
+            subscription.layer = min(layer, len(found.layers) - 1)
+            self.rooms.state.touch_subscription(subscription)
 
     @rule(who=people, track=tracks)
     def unsubscribe(self, who, track):
@@ -296,13 +309,15 @@ class Calls(RuleBasedStateMachine):
     def counts_agree(self):
         state = self.rooms.state
         assert state.legs.used == len(state.participants) == len(state.by_ufrag)
-        assert state.sources.used == len(state.tracks) == len(state.by_source)
+        layers = sum(len(track.layers) for track in state.tracks.values())
+        assert state.sources.used == layers == len(state.by_source)
         assert state.routes.used == len(state.by_route)
         assert sum(state.load) == len(state.participants) + len(state.by_route)
         for room in state.rooms.values():
             assert room.active + room.passive == len(room.participants)
             assert bool(room.participants) != (room.id in state.empty)
-            assert set(room.ssrcs.values()) == set(room.tracks)
+            ssrcs = {s for t in room.tracks.values() for s in t.spec.ssrcs}
+            assert set(room.ssrcs) == ssrcs
         for route_ in plan(self.rooms).routes.values():
             subscription = state.by_route[route_.id]
             assert subscription.subscriber is not subscription.track.publisher

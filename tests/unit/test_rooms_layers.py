@@ -1,0 +1,359 @@
+"""The choice of layers against a model of a narrow link and of a browser's estimate (REMB)."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from dataclasses import dataclass, field, replace
+
+import pytest
+from rooms_kit import audio, join, make_rooms, simulcast, video
+
+from forwarder.rooms.layers import (
+    PACE_MIN_BPS,
+    PAUSED,
+    TRIAL_EVERY_MAX_S,
+    TRIAL_EVERY_S,
+    Ladder,
+    Stream,
+)
+from forwarder.rooms.plan import plan
+from forwarder.rooms.room import Participant
+
+AUDIO = 40_000
+LOW, HIGH = 150_000, 1_500_000
+STEP_S = 0.1
+QUEUE_BITS = 70_000
+"""Of the narrow link: 100 ms at 700 kb/s."""
+
+
+@dataclass
+class Link:
+    """A link of `capacity` with a queue; its receiver reports each second: loss, and an estimate
+    as in draft-ietf-rmcat-gcc-02 section 5.5: 8 % a second up, never above 1.5 times what comes;
+    0.85 of it when the queue grows."""
+
+    capacity: float
+    queue: float = 0.0
+    estimate: float = 0.0
+    sent: float = 0.0
+    lost: float = 0.0
+    received: float = 0.0
+    seconds: int = 0
+    overused: bool = False
+
+    def pass_on(self, bps: float) -> None:
+        bits = bps * STEP_S
+        before = self.queue
+        room = self.capacity * STEP_S + QUEUE_BITS - self.queue
+        taken = min(bits, room)
+        self.queue = max(0.0, self.queue + taken - self.capacity * STEP_S)
+        self.overused = self.overused or self.queue > before + 1000
+        self.sent += bits
+        self.lost += bits - taken
+        self.received += min(before + taken, self.capacity * STEP_S)
+
+    def report(self) -> tuple[float, float | None]:
+        """(loss, estimate) of the last second; no estimate in the first five without a jam."""
+        loss = self.lost / self.sent if self.sent else 0.0
+        through = self.received
+        self.seconds += 1
+        if self.overused:
+            self.estimate = min(0.85 * through, self.estimate or through)
+        elif self.estimate:
+            self.estimate = max(self.estimate, min(1.08 * self.estimate, 1.5 * through + 10_000))
+        elif self.seconds >= 5:
+            self.estimate = through
+        self.sent = self.lost = self.received = 0.0
+        self.overused = False
+        return loss, self.estimate or None
+
+
+@dataclass
+class Run:
+    """A leg with its streams behind a link, second by second."""
+
+    link: Link
+    streams: list[Stream]
+    ladder: Ladder = field(default_factory=lambda: Ladder(0.0))
+    now: float = 0.0
+    history: list[list[int]] = field(default_factory=list)
+
+    def choose(self) -> None:
+        chosen = self.ladder.choose(self.streams, AUDIO, self.now)
+        self.streams = [replace(s, at=at) for s, at in zip(self.streams, chosen, strict=True)]
+
+    def seconds(self, count: int) -> list[list[int]]:
+        """The layers at the end of each."""
+        begin = len(self.history)
+        for _ in range(count):
+            for _ in range(round(1 / STEP_S)):
+                self.now = round(self.now + STEP_S, 6)
+                self.link.pass_on(AUDIO + sum(s.cost(s.at) for s in self.streams))
+                deadline = self.ladder.deadline()
+                if deadline is not None and deadline <= self.now:
+                    self.choose()
+            loss, estimate = self.link.report()
+            self.ladder.on_loss(loss, self.now)
+            if estimate is not None:
+                self.ladder.on_estimate(round(estimate), self.now)
+            self.choose()
+            self.history.append([s.at for s in self.streams])
+        return self.history[begin:]
+
+
+def camera(*rates: int, at: int | None = None) -> Stream:
+    top = len(rates) - 1
+    return Stream(rates, top, top if at is None else at)
+
+
+def steps_down(history: list[list[int]]) -> int:
+    return sum(a > b for (a, *_), (b, *_) in itertools.pairwise(history))
+
+
+def test_the_weak_link_of_the_story() -> None:
+    """700 kb/s, the top layer is 1.5 Mb/s: low soon, and at most one attempt in any 30 s."""
+    run = Run(Link(700_000), [camera(LOW, HIGH)])
+    first = run.seconds(5)
+    assert first[-1] == [0]
+    assert steps_down([[1], *first]) == 1
+    later = run.seconds(300)
+    ups = [i for i, (a, b) in enumerate(itertools.pairwise(later)) if b > a]
+    assert ups, "it never tried again"
+    for start in range(len(later) - 30):
+        assert steps_down(later[start : start + 31]) <= 1
+    gaps = [b - a for a, b in itertools.pairwise(ups)]
+    assert gaps == sorted(gaps)
+    assert gaps[-1] >= 2 * gaps[0]
+    high = sum(at == 1 for (at,) in later)
+    assert high <= 0.05 * len(later)
+
+
+def test_others_keep_the_top_layer() -> None:
+    run = Run(Link(20_000_000), [camera(LOW, HIGH)])
+    assert set(map(tuple, run.seconds(120))) == {(1,)}
+    assert not run.ladder.limited
+
+
+def test_random_loss_of_five_percent_moves_nobody() -> None:
+    rng = random.Random(5)
+    ladder, stream = Ladder(0.0), camera(LOW, HIGH)
+    for second in range(1, 600):
+        packets = 40
+        lost = sum(rng.random() < 0.05 for _ in range(packets))
+        ladder.on_loss(lost / packets, float(second))
+        ladder.on_estimate(1_600_000, float(second))
+        assert ladder.choose([stream], AUDIO, float(second)) == [1]
+
+
+def test_a_link_that_recovers_gets_the_top_layer_back() -> None:
+    run = Run(Link(700_000), [camera(LOW, HIGH)])
+    run.seconds(8)
+    assert run.streams[0].at == 0
+    run.link.capacity = 8_000_000
+    waited = run.seconds(60)
+    assert waited[-1] == [1]
+    first = next(i for i, at in enumerate(waited) if at == [1])
+    assert all(at == [1] for at in waited[first:])
+    assert first <= 3 * TRIAL_EVERY_S
+    run.seconds(30)
+    assert not run.ladder.limited
+
+
+def test_a_middle_layer_that_fits_is_found() -> None:
+    run = Run(Link(1_000_000), [camera(LOW, 500_000, HIGH)])
+    history = run.seconds(120)
+    assert history[5] in ([0], [1])
+    assert sum(at == [1] for at in history[20:]) > 0.8 * len(history[20:])
+
+
+def test_many_videos_lose_the_last_ones_first() -> None:
+    run = Run(Link(1_200_000), [camera(LOW, HIGH) for _ in range(4)])
+    run.seconds(20)
+    assert [s.at for s in run.streams] == [0, 0, 0, 0]
+    narrow = Run(Link(350_000), [camera(LOW, HIGH) for _ in range(4)])
+    narrow.seconds(30)
+    at = [s.at for s in narrow.streams]
+    assert at[0] == 0
+    assert PAUSED in at
+    assert at == sorted(at, reverse=True)
+
+
+def test_a_paused_video_comes_back_by_a_trial() -> None:
+    run = Run(Link(60_000), [camera(LOW)])
+    run.seconds(10)
+    assert run.streams[0].at == PAUSED
+    run.link.capacity = 5_000_000
+    run.seconds(100)
+    assert run.streams[0].at == 0
+
+
+def test_a_single_layer_that_nearly_fits_is_not_paused() -> None:
+    run = Run(Link(1_300_000), [camera(HIGH)])
+    assert all(at == [0] for at in run.seconds(60))
+
+
+def test_a_full_queue_without_loss_is_a_failure_too() -> None:
+    """A deep queue: nothing is lost, and the estimate does not grow."""
+    ladder, stream, now = Ladder(0.0), camera(LOW, HIGH), 20.0
+    ladder.on_estimate(400_000, now)
+    stream = replace(stream, at=ladder.choose([stream], AUDIO, now)[0])
+    assert stream.at == 0
+    ups = downs = 0
+    for second in range(21, 240):
+        ladder.on_estimate(305_000 if stream.at else 295_000, float(second))
+        at = ladder.choose([stream], AUDIO, float(second))[0]
+        ups, downs = ups + (at > stream.at), downs + (at < stream.at)
+        stream = replace(stream, at=at)
+    assert stream.at == 0
+    assert 1 <= ups == downs <= 5
+
+
+def test_the_interval_has_a_bound() -> None:
+    ladder, stream = Ladder(0.0), camera(LOW, HIGH)
+    times, now = [], 0.0
+    for _ in range(12):
+        ladder.on_loss(0.9, now + 2)
+        stream = replace(stream, at=ladder.choose([stream], AUDIO, now + 2)[0])
+        assert stream.at == 0
+        due = ladder.deadline()
+        assert due is not None
+        times.append(due - now - 2)
+        now = due
+        stream = replace(stream, at=ladder.choose([stream], AUDIO, now)[0])
+        assert stream.at == 1
+    assert times[:4] == [20.0, 40.0, 80.0, 160.0]
+    assert max(times) == TRIAL_EVERY_MAX_S
+
+
+def test_layers_that_are_not_sent_are_not_chosen() -> None:
+    ladder = Ladder(0.0)
+    dead = Stream((LOW, 500_000, 0), 2, 2)
+    assert ladder.choose([dead], AUDIO, 1.0) == [1]
+    capped = Stream((LOW, 500_000, HIGH), 0, 2)
+    assert ladder.choose([capped], AUDIO, 1.0) == [0]
+    silent = Stream((0, 0), 1, 0)
+    assert ladder.choose([silent], AUDIO, 1.0) == [1]
+
+
+def test_the_pace_follows_the_estimate_with_headroom() -> None:
+    ladder, stream = Ladder(0.0), camera(LOW, HIGH)
+    ladder.choose([stream], AUDIO, 0.0)
+    assert ladder.pace([stream], 20_000_000) == 0
+    ladder.on_estimate(3_000_000, 1.0)
+    assert ladder.pace([stream], 20_000_000) == 4_500_000
+    assert ladder.pace([stream], 2_000_000) == 2_000_000
+    ladder.on_estimate(50_000, 1.0)
+    low = replace(stream, at=0)
+    assert ladder.pace([low], 20_000_000) == round(1.25 * 1.5 * (LOW + AUDIO))
+    assert ladder.pace([replace(stream, at=PAUSED)], 20_000_000) == PACE_MIN_BPS
+
+
+def test_an_estimate_that_lags_and_grows_moves_nobody() -> None:
+    """A publisher's camera ramps up faster than a receiver's estimate may grow."""
+    ladder, rate, estimate = Ladder(0.0), 100_000.0, 160_000.0
+    for second in range(1, 60):
+        rate, estimate = min(1.4 * rate, 2_500_000), min(1.08 * estimate, 5_000_000)
+        ladder.on_estimate(round(estimate), float(second))
+        stream = Stream((LOW, round(rate)), 1, 1)
+        assert ladder.choose([stream], AUDIO, float(second)) == [1]
+    assert estimate > rate
+    falls = Stream((LOW, round(rate)), 1, 1)
+    ladder.on_estimate(round(0.8 * rate), 61.0)
+    assert ladder.choose([falls], AUDIO, 61.0) == [0]
+
+
+def test_a_picture_after_a_long_talk_is_not_paused() -> None:
+    ladder, now = Ladder(0.0), 0.0
+    for second in range(1, 30):
+        now = float(second)
+        ladder.on_estimate(70_000, now)
+        assert ladder.choose([], AUDIO, now) == []
+    fresh = Stream((None, None), 1, PAUSED)
+    assert ladder.choose([fresh], AUDIO, now) == [1]
+    for step in range(1, 40):
+        ladder.on_estimate(round(70_000 * 1.08**step), now + step)
+        assert ladder.choose([camera(LOW, HIGH)], AUDIO, now + step) == [1]
+
+
+# ---- in rooms ------------------------------------------------------------------------------------
+
+
+def call(kind: str = "layers"):
+    rooms = make_rooms()
+    rooms.create_room("r", now=0.0)
+    a, b, c = (join(rooms) for _ in range(3))
+    picture = simulcast("l", "h") if kind == "layers" else video(2)
+    tracks = rooms.publish(a.id, [audio(1), picture])
+    for viewer in (b, c):
+        rooms.subscribe(viewer.id, [t.id for t in tracks])
+    rates = dict(zip([x.source for x in tracks[1].layers], (LOW, HIGH), strict=False))
+    rooms.on_bitrates(rates.items(), 0.5)
+    rooms.drain_dirty()
+    return rooms, tracks[1], b, c
+
+
+def at(viewer: Participant, track) -> int:
+    subscription = viewer.subscriptions[track.id]
+    return PAUSED if subscription.paused else subscription.layer
+
+
+def test_a_leg_is_lowered_alone_and_at_once() -> None:
+    rooms, track, weak, strong = call()
+    route = weak.subscriptions[track.id].route
+    rooms.on_feedback(route, 0.5, 2.0)
+    assert (at(weak, track), at(strong, track)) == (0, 1)
+    assert rooms.drain_dirty().routes == {route}
+    assert plan(rooms).routes[route].source == track.layers[0].source
+    due = rooms.next_deadline()
+    assert due == 22.0
+    rooms.tick(due)
+    assert at(weak, track) == 1
+    rooms.on_feedback(route, 0.5, due + 1)
+    assert (at(weak, track), rooms.next_deadline()) == (0, due + 1 + 40)
+
+
+def test_an_estimate_lowers_and_paces() -> None:
+    rooms, track, weak, strong = call()
+    rooms.on_estimate(weak.leg, 600_000, 6.0)
+    rooms.on_estimate(strong.leg, 2_000_000, 6.0)
+    assert (at(weak, track), at(strong, track)) == (0, 1)
+    legs = plan(rooms).legs
+    assert legs[weak.leg].rate_bps == 900_000
+    assert legs[strong.leg].rate_bps == 3_000_000
+    rooms.drain_dirty()
+    rooms.on_estimate(strong.leg, 2_010_000, 7.0)
+    assert not rooms.drain_dirty()
+
+
+def test_sound_is_never_paused() -> None:
+    rooms, track, weak, _ = call("single")
+    rooms.on_estimate(weak.leg, 10_000, 10.0)
+    rooms.on_feedback(weak.subscriptions[track.id].route, 1.0, 12.0)
+    assert at(weak, track) == PAUSED
+    paused = {r.source: r.paused for r in plan(rooms).routes.values() if r.leg == weak.leg}
+    assert [paused[track.source], sum(paused.values())] == [True, 1]
+
+
+def test_a_layer_that_ends_is_left_and_taken_up_again() -> None:
+    rooms, track, b, c = call()
+    low, high = (layer.source for layer in track.layers)
+    rooms.on_bitrates([(low, LOW), (high, 0)], 2.0)
+    assert at(b, track) == 1  # once is not for ever
+    rooms.on_bitrates([(low, LOW), (high, 0)], 3.0)
+    assert (at(b, track), at(c, track)) == (0, 0)
+    rooms.on_bitrates([(low, LOW), (high, HIGH)], 4.0)
+    assert (at(b, track), at(c, track)) == (1, 1)
+    rooms.on_bitrates([(low, 0), (high, 0)], 5.0)
+    rooms.on_bitrates([(low, 0), (high, 0)], 6.0)
+    assert (at(b, track), at(c, track)) == (1, 1)
+
+
+@pytest.mark.parametrize("source", [77, 10**9])
+def test_words_about_what_is_gone_are_no_fault(source: int) -> None:
+    rooms, *_ = call()
+    rooms.on_bitrates([(source, 5)], 1.0)
+    rooms.on_levels([(source, 5, 1.0)], 1.0)
+    rooms.on_estimate(source, 5, 1.0)
+    rooms.on_feedback(source, 1.0, 1.0)
+    assert not rooms.drain_dirty()
