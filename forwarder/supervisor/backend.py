@@ -220,7 +220,7 @@ class RoomsBackend:
         return m.Answer(re=message.id, sdp=text)
 
     async def view(self, participant_id: ParticipantId, message: m.View) -> None:
-        self._rooms.set_view(participant_id, message.participants, self._clock.now())
+        self._rooms.set_view(participant_id, message.participants)
         await self._settle()
 
     async def layer(self, participant_id: ParticipantId, message: m.LayerWish) -> None:
@@ -293,6 +293,7 @@ class RoomsBackend:
         for change in self._ice.expire(now):
             self._change(change)
         self._rooms.tick(now)
+        self._rooms.tick_layers(now)
         self.announce()
 
     def leg_in_force(self, participant_id: ParticipantId) -> None:
@@ -307,7 +308,7 @@ class RoomsBackend:
 
     def announce(self) -> None:
         """Tells the sessions what happened in the rooms, and the reconciler that it did."""
-        self._rooms.fill_slots()
+        self._rooms.fill_slots(self._clock.now())
         for event in self._rooms.drain_events():
             if self.on_event is not None:
                 self.on_event(event)

@@ -19,7 +19,7 @@ from forwarder.ids import ParticipantId, RoomId
 from forwarder.rooms import events
 from forwarder.rooms.core import Rooms
 from forwarder.rooms.events import Event
-from forwarder.rooms.room import Participant, Peer
+from forwarder.rooms.room import Participant, Peer, SlotState
 from forwarder.signaling import sdp
 from forwarder.signaling.backend import Answered, Patched
 from forwarder.signaling.sdp import Way
@@ -239,10 +239,8 @@ class Browsers:
                 self._rooms.session_lost(who, self._clock.now())
             case events.LegLive(participant_id=who) if who in self._resources:
                 self._rooms.returned(who)
-            case events.SubscriptionRefused(participant_id=who, message=message):
-                if who in self._resources:
-                    self._counters["codec_unsupported"] += 1
-                    log.info("a viewer's slot stays empty: %s", message)
+            case events.SlotChanged(state=SlotState.CODEC_UNSUPPORTED):
+                self._counters["codec_unsupported"] += 1
 
     def _forget(self, who: ParticipantId) -> None:
         self._handshakes.forget(who)

@@ -41,6 +41,7 @@ from forwarder.supervisor.drain import Drain
 from forwarder.supervisor.greeting import greeting
 from forwarder.supervisor.legpaths import LegPaths
 from forwarder.supervisor.reconcile import Reconciler
+from forwarder.supervisor.senses import Senses
 from forwarder.supervisor.slowpath import SlowPath
 from forwarder.table import Tuple5
 from forwarder.telemetry import metrics
@@ -115,6 +116,7 @@ class Node:
         self._tasks += [
             asyncio.create_task(self._reconciler.run(), name="reconcile"),
             asyncio.create_task(self._tick(), name="tick"),
+            asyncio.create_task(self._senses.run(), name="senses"),
             asyncio.create_task(self._renew(), name="renew-certificate"),
         ]
         # What was loaded until here lives as long as the process: the collector need not walk it.
@@ -175,6 +177,7 @@ class Node:
         )
         self._backend.on_event = self._browsers.on_event
         self._backend.offers = self._browsers
+        self._senses = Senses(self._rooms, datapath.plane, self._clock, self._backend.announce)
         self._closing.callback(self._browsers.close)
         self._take_up_legs()
         await self._reconciler.begin(adopted=datapath.adopted)
@@ -289,6 +292,7 @@ class Node:
 
     def _on_event(self, event: Event) -> None:
         self._events[type(event).__name__] += 1
+        self._senses.on_event(event)
         if isinstance(event, SourceActive):
             log.debug("a source is active", extra=fields(source=event.source))
 

@@ -86,7 +86,7 @@ def media_offer(participant: Participant, addresses: Sequence[tuple[str, int]]) 
 
 
 def slot_info(slot: Slot) -> m.SlotInfo:
-    track = slot.subscription.track if slot.subscription is not None else None
+    track = slot.subscription.track if slot.subscription is not None else slot.missed
     return m.SlotInfo(
         mid=slot.spec.mid,
         pair=slot.spec.pair,
@@ -177,6 +177,19 @@ def message_of(event: Event) -> m.ServerMessage | None:
             return m.Unsubscribed(track_ids=[track_id])
         case events.LegLost():
             return m.LegState(state="lost")
+        case events.SlotChanged():
+            return m.SlotChanged(
+                mid=event.mid,
+                pair=event.pair,
+                kind=event.kind,
+                state=event.state.value,
+                track_id=event.track_id,
+                participant_id=event.publisher_id,
+            )
+        case events.SpeakerChanged(participant_id=speaker):
+            return m.SpeakerChanged(participant_id=speaker)
+        case events.NeedsSlots(pairs=pairs):
+            return m.Grow(pairs=pairs)
         case _:
             # LegLive is told once the table is in force; RoomClosed closes the sessions.
             return None
