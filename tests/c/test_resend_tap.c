@@ -28,7 +28,7 @@ static struct stream { /* as the tap follows it */
 static uint64_t seed, next_index[SOURCES], key_ids, repeated, same;
 static uint64_t payloads[65536]; /* by sequence number, of the leg with RTX */
 static uint32_t stream_cnt, now_source[LEGS];
-static uint8_t mid_id[LEGS], pts[LEGS];
+static uint8_t mid_id[LEGS], pts[LEGS], stamped[LEGS], reds[LEGS];
 static uint16_t highest[LEGS];
 
 static uint32_t dice(uint32_t n)
@@ -131,6 +131,8 @@ static struct vc_command leg_command(uint32_t leg)
                                                   VC_SRTP_AEAD_AES_128_GCM);
 
     set.u.leg_set.tx_ext[VC_EXT_MID] = mid_id[leg];
+    set.u.leg_set.tx_ext[VC_EXT_ABS_SEND_TIME] = stamped[leg] & 1 ? 100 : 0;
+    set.u.leg_set.tx_ext[VC_EXT_TRANSPORT_CC] = stamped[leg] & 2 ? 15 : 0;
     set.u.leg_set.rate_bps = leg == 3 ? 2000000 : 0;
     return set;
 }
@@ -153,6 +155,7 @@ static struct vc_command route_command(uint32_t leg)
         world_route_command(&world, leg, leg, now_source[leg], 0x100 + leg, leg != 2);
 
     set.u.route_set.pt = pts[leg];
+    set.u.route_set.red_pt = reds[leg];
     if (leg == 3) {
         set.u.route_set.rtx_ssrc = 0x300;
         set.u.route_set.rtx_pt = 99;
@@ -169,6 +172,7 @@ static void set_table(void)
         struct vc_command set = world_source_command(i, 0, 0xb0 + i, 1);
 
         set.u.source_set.codec = VC_CODEC_VP8;
+        set.u.source_set.red_pt = 63;
         tell(0, set);
     }
     for (uint32_t leg = 1; leg < LEGS; leg++)
@@ -183,6 +187,8 @@ static void send_some(void)
                                  .vp8 = 1 };
 
         rtp.timestamp = (uint32_t)rtp.index * 3000;
+        if (dice(25) == 0)
+            rtp.pt = 63;
         if (dice(20) == 0)
             continue; /* lost on its way in */
         if (dice(30) == 0 && rtp.index > 40)
@@ -238,11 +244,13 @@ static void disturb(void)
     case 5:
     case 6:
         mid_id[leg] = (uint8_t)(1 + dice(14));
+        stamped[leg] = (uint8_t)(dice(2) ? 0 : dice(4));
         set_leg(leg);
         break;
     case 7:
     case 8:
         pts[leg] = (uint8_t)(96 + dice(20));
+        reds[leg] = (uint8_t)dice(2) * 45;
         tell(leg, route_command(leg));
         break;
     case 9:

@@ -59,12 +59,19 @@ static void open_call(void)
         set = world_leg_command(&world, leg, suites[leg % 2]);
         set.u.leg_set.flags = VC_LEG_FLAGS;
         set.u.leg_set.rx_ext[VC_EXT_TRANSPORT_CC] = 3;
+        set.u.leg_set.rx_ext[VC_EXT_AUDIO_LEVEL] = 4;
+        set.u.leg_set.rx_ext[VC_EXT_DEPENDENCY] = 5;
+        set.u.leg_set.tx_ext[VC_EXT_AUDIO_LEVEL] = 6;
+        set.u.leg_set.tx_ext[VC_EXT_DEPENDENCY] = 7;
+        set.u.leg_set.tx_ext[VC_EXT_ABS_SEND_TIME] = leg ? 8 : 0;
+        set.u.leg_set.tx_ext[VC_EXT_TRANSPORT_CC] = leg ? 15 : 0;
         world_command(&world, 0, set);
     }
     for (uint32_t source = 0; source < 2; source++) {
         set = world_source_command(source, source, 0x80808080, (int)source);
         set.u.source_set.rtx_ssrc = 0x80808081;
         set.u.source_set.rtx_pt = 97;
+        set.u.source_set.red_pt = 63;
         world_command(&world, 0, set);
     }
     set = world_source_command(2, 0, 0, 1);
@@ -74,6 +81,7 @@ static void open_call(void)
     for (uint32_t route = 0; route < 6; route++) {
         set = world_route_command(&world, route, 2 - route % 2 * 2, route % 3, 0x100 + route,
                                   route % 3 > 0);
+        set.u.route_set.red_pt = route > 2 ? 63 : 0;
         if (route > 2) {
             set.u.route_set.rtx_ssrc = 0x200 + route;
             set.u.route_set.rtx_pt = 99;
