@@ -48,10 +48,10 @@ enum vc_crypto_backend { VC_CRYPTO_AUTO = 0, VC_CRYPTO_IMB = 1, VC_CRYPTO_EVP = 
 struct vc_crypto; /* opaque engine */
 
 /* Expanded session keys of one direction: SRTP and SRTCP.  Opaque bytes so that
-   tables can hold it by value; 64-byte aligned.  Two of these a leg.  1024 bytes are the
+   tables can hold it by value; 64-byte aligned.  Two of these a leg.  1280 bytes are the
    AES-GCM key of ipsec-mb with its powers of H, 64 the rest: the SRTCP key of GCM is kept
    raw and expanded at use (RTCP is rare), or the size would double. */
-#define VC_CRYPTO_KEY_SZ 1088
+#define VC_CRYPTO_KEY_SZ 1344
 struct vc_crypto_key {
     _Alignas(64) uint8_t opaque[VC_CRYPTO_KEY_SZ];
 };

@@ -16,7 +16,7 @@
 #define VC_HMAC_KEY_SZ 20
 #define VC_SHA1_SZ 20
 #define VC_GCM_TAG_SZ 16
-#define VC_KEY_EXPANDED_SZ 1024
+#define VC_KEY_EXPANDED_SZ 1280 /* ipsec-mb 2.0; 1.3: 1008 */
 
 /* One direction of one kind (SRTP or SRTCP) as it leaves the key derivation. */
 struct vc_session_keys {
