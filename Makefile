@@ -110,6 +110,26 @@ demo-browser: build browser-debs
 	$(VENV)/bin/vcfwd demo-browser
 .PHONY: demo-browser
 
+# ---- package --------------------------------------------------------------------------------
+
+# Debian packages in build/deb/SUITE, their paths as the last two lines: configs/debian/README.md.
+SUITE ?= trixie
+deb: deb-deps
+	@$(SYSTEM_PYTHON) configs/debian/deb.py --suite $(SUITE) $(if $(VERSION),--version $(VERSION))
+
+DEB_DEBS := mmdebstrap dpkg-dev python3 git
+deb-deps: $(STAMPS)/deb-debs
+$(STAMPS)/deb-debs: Makefile
+	@mkdir -p $(STAMPS)
+	@missing=""; for p in $(DEB_DEBS); do \
+	  dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then \
+	  if [ "$$(id -u)" != 0 ]; then echo "These Debian packages are missing:$$missing. Run 'make deb-deps' as root once." >&2; exit 1; fi; \
+	  echo "installing:$$missing"; \
+	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; fi
+	@touch $@
+.PHONY: deb deb-deps
+
 # ---- test -----------------------------------------------------------------------------------
 
 FUZZ_SECONDS ?= 5
