@@ -8,6 +8,20 @@
 #include "check.h"
 #include "switch.h"
 
+/* What another process would go on with. */
+static void check_stored(void)
+{
+    const struct vc_route *route = &world.node->routes[1];
+    const struct vc_tx_index *store = route->store;
+    struct vc_ids offset = vc_rewrite_offset(&route->rewrite);
+
+    CHECK(!memcmp(&store->id_offset, &offset, sizeof offset));
+    CHECK(!memcmp(&store->ids, &route->rewrite.highest, sizeof store->ids));
+    CHECK_EQ(store->source, route->feeds[0].source);
+    CHECK_EQ(store->highest, route->numbering.highest_out);
+    CHECK_EQ(store->ts_offset, route->ts_offset);
+}
+
 /* Twenty changes between two layers. */
 static void test_layers(uint32_t worker_cnt, enum vc_codec codec, enum form low, enum form high,
                         int dependency)
@@ -30,6 +44,7 @@ static void test_layers(uint32_t worker_cnt, enum vc_codec codec, enum form low,
     CHECK(video.report_error_max < 90);
     CHECK(sound.clock_error_max < 48 && sound.report_error_max < 48);
     CHECK(video.frames > 200 && sound.frames > 300);
+    check_stored();
     stage_close();
 }
 
