@@ -187,7 +187,7 @@ static void send_some(void)
                                  .vp8 = 1 };
 
         rtp.timestamp = (uint32_t)rtp.index * 3000;
-        if (dice(25) == 0)
+        if (dice(5) == 0)
             rtp.pt = 63;
         if (dice(20) == 0)
             continue; /* lost on its way in */
@@ -249,8 +249,10 @@ static void disturb(void)
         break;
     case 7:
     case 8:
-        pts[leg] = (uint8_t)(96 + dice(20));
-        reds[leg] = (uint8_t)dice(2) * 45;
+        if (dice(2))
+            pts[leg] = (uint8_t)(96 + dice(20));
+        else
+            reds[leg] = (uint8_t)(dice(4) ? 45 + dice(2) : 0);
         tell(leg, route_command(leg));
         break;
     case 9:
@@ -296,7 +298,7 @@ static void run(uint32_t workers)
     stream_cnt = 0;
     repeated = same = 0;
     memset(now_source, 0, sizeof now_source);
-    seed = 20;
+    seed = 22;
     key_ids = 90000;
     world_init(&world, workers);
     world_start(&world);
