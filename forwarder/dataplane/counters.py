@@ -72,11 +72,16 @@ def source_stats(segment: Segment, source: int) -> SourceStats:
 
 
 def source_meters(segment: Segment, sources: Iterable[int]) -> dict[int, SourceMeter]:
-    """Of many sources whose legs this segment's worker owns: half a microsecond each."""
+    """Of many sources whose legs this segment's worker owns: half a microsecond each.
+    IndexError for an id that is not below the table's size."""
+    ids = tuple(sources)
     with segment.source_table() as table:
+        limit = len(table) // SOURCE_ROW.size
+        if ids and not (min(ids) >= 0 and max(ids) < limit):
+            raise IndexError(f"of sources {min(ids)} to {max(ids)} one is not below {limit}")
         return {
             source: SourceMeter._make(SOURCE_ROW.unpack_from(table, source * SOURCE_ROW.size))
-            for source in sources
+            for source in ids
         }
 
 
