@@ -13,6 +13,9 @@ from forwarder.rooms.room import Participant, Slot, Subscription, Track
 from forwarder.rooms.state import State
 from forwarder.rtp.codecs import Kind
 
+INDEX_DIGITS = 2
+"""Of a layer's index as text; longer ones name no layer."""
+
 
 def wanted_layer(viewer: Participant, slot: Slot | None, track: Track) -> int:
     """The highest layer of a track that the viewer wants: what it said of the slot, or when it
@@ -28,7 +31,8 @@ def wanted_layer(viewer: Participant, slot: Slot | None, track: Track) -> int:
             return layer.index
     if asked == "low":
         return 0
-    return min(int(asked), top) if asked.isascii() and asked.isdecimal() else top
+    index = asked if asked.isascii() and asked.isdecimal() and len(asked) <= INDEX_DIGITS else ""
+    return min(int(index), top) if index else top
 
 
 def choose(state: State, viewer: Participant, fresh: Collection[Subscription] = ()) -> None:

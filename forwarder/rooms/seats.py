@@ -64,8 +64,8 @@ def arrange(cast: Cast, viewer: Participant, now: float) -> Wanted:
     pairs = sorted({slot.spec.pair for slot in viewer.slots} - {SOUND_ONLY})
     others = [seat for seat in cast.seats if seat[0] != viewer.id]
     if viewer.peer is not None and viewer.peer.way == "SEND":
-        viewer.seats = _followed(cast, viewer, pairs[:1], others)
-    elif viewer.page is not None:
+        return _one(cast, viewer, others)
+    if viewer.page is not None:
         viewer.seats = _paged(cast, viewer.page, pairs, others)
     else:
         viewer.seats = _kept(cast, viewer, pairs, others)
@@ -75,6 +75,22 @@ def arrange(cast: Cast, viewer: Participant, now: float) -> Wanted:
         track = cast.by_seat[seat].get(slot.spec.kind) if seat in cast.by_seat else None
         wanted.tracks.append(None if track is None or _direct(viewer, track) else track)
     _sounds(cast, viewer, wanted, now)
+    return wanted
+
+
+def _one(cast: Cast, viewer: Participant, others: Sequence[Seat]) -> Wanted:
+    """For a viewer with a single pair.  Where who speaks has no picture, the last one stays."""
+    viewer.seats = _followed(cast, viewer, others)
+    pinned = viewer.peer is not None and viewer.peer.follow != ""
+    wanted = Wanted()
+    for slot in viewer.slots:
+        seat = viewer.seats.get(0)
+        track = cast.by_seat[seat].get(slot.spec.kind) if seat is not None else None
+        if track is None and not pinned:
+            old = slot.subscription.track if slot.subscription is not None else slot.missed
+            shown = [cast.by_seat[s].get(slot.spec.kind) for s in others]
+            track = old if old in shown else next((t for t in shown if t is not None), None)
+        wanted.tracks.append(None if track is None or _direct(viewer, track) else track)
     return wanted
 
 
@@ -109,9 +125,7 @@ def _paged(
     return {pair: seat for pair, seat in seats.items() if seat in others}
 
 
-def _followed(
-    cast: Cast, viewer: Participant, pairs: Sequence[int], others: Sequence[Seat]
-) -> dict[int, Seat]:
+def _followed(cast: Cast, viewer: Participant, others: Sequence[Seat]) -> dict[int, Seat]:
     asked = viewer.peer.follow if viewer.peer is not None else ""
     seats = dict.fromkeys(seat for seat in others if seat[1] == 0)
     now = next(iter(viewer.seats.values()), None)
@@ -122,14 +136,16 @@ def _followed(
         chosen = (cast.speaker, 0)
     else:
         chosen = now if now in seats else next(iter(seats), None)
-    return dict.fromkeys(pairs, chosen) if chosen is not None and chosen in seats else {}
+    return {0: chosen} if chosen is not None and chosen in seats else {}
 
 
 def _needs(room: Room, viewer: Participant, pairs: int, others: Sequence[Seat]) -> int:
     """Only a session can offer again.  Growth is asked for ahead of need."""
     if viewer.peer is None or viewer.peer.way != "BOTH" or pairs >= PAIRS_MAX:
         return 0
-    shown = len(viewer.page) if viewer.page is not None else len(others)
+    if viewer.page is not None:
+        return len(viewer.page) if len(viewer.page) > pairs else 0
+    shown = len(others)
     may_come = max(room.max_active - int(viewer.role.may_publish), len(others))
     if pairs - shown >= FREE_PAIRS or pairs >= may_come:
         return 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from forwarder.errors import ErrorCode, Refused
+from forwarder.ids import RoomId
 from forwarder.rooms import events
 from forwarder.rooms.admission import PAIRS_MAX, SOUNDS_MAX
 from forwarder.rooms.choosing import choose, wanted_layer
@@ -71,22 +72,22 @@ def new_slot(state: State, viewer: Participant, spec: SlotSpec) -> None:
 
 def fill(state: State) -> None:
     """Puts tracks into the slots of the rooms where something changed."""
-    waiting, state.refill = state.refill, set()
-    for room_id in waiting:
+    again: set[RoomId] = set()
+    for room_id in tuple(state.refill):
         room = state.rooms.get(room_id)
         viewers = [p for p in room.participants.values() if p.slots] if room is not None else []
         if room is None or not viewers:
             continue
         cast = Cast(room)
-        for viewer in viewers:
-            _fill_viewer(state, room, cast, viewer)
+        if any([_fill_viewer(state, room, cast, viewer) for viewer in viewers]):
+            again.add(room_id)
+    state.refill = again
 
 
-def _fill_viewer(state: State, room: Room, cast: Cast, viewer: Participant) -> None:
+def _fill_viewer(state: State, room: Room, cast: Cast, viewer: Participant) -> bool:
+    """True: ask again soon."""
     seats = dict(viewer.seats)
     wanted = arrange(cast, viewer, state.now)
-    if wanted.again:
-        state.refill.add(room.id)
     if wanted.needs > viewer.asked_pairs:
         viewer.asked_pairs = wanted.needs
         state.events.append(events.NeedsSlots(room.id, viewer.id, wanted.needs))
@@ -103,10 +104,8 @@ def _fill_viewer(state: State, room: Room, cast: Cast, viewer: Participant) -> N
             state.drop_subscription(slot.subscription)
     fresh = [shown for slot, track in moves if (shown := _move(state, slot, track))]
     if moves:
-        state.refill.discard(room.id)
-        if wanted.again:
-            state.refill.add(room.id)
         choose(state, viewer, fresh)
+    return wanted.again
 
 
 def _move(state: State, slot: Slot, track: Track | None) -> Subscription | None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from forwarder.errors import ErrorCode, Refused
 from forwarder.ids import ParticipantId, TrackId
 from forwarder.rooms.admission import SUBSCRIPTIONS_MAX
+from forwarder.rooms.choosing import choose
 from forwarder.rooms.room import Participant, Subscription, Track
 from forwarder.rooms.state import State
 
@@ -66,8 +67,9 @@ def subscribe(
             wanted[track.id] = track
     new = [t for t in wanted.values() if t.id not in subscriber.subscriptions]
     admit_subscriptions(state, subscriber, len(new))
-    for track in new:
-        link(state, subscriber, track)
+    fresh = [link(state, subscriber, track) for track in new]
+    if subscriber.ladder is not None and fresh:
+        choose(state, subscriber, fresh)
     if auto and not subscriber.auto:
         subscriber.auto = True
         room.autos[subscriber.id] = subscriber

@@ -13,6 +13,7 @@ from forwarder.ids import TrackId
 from forwarder.rooms import events
 from forwarder.rooms.admission import check_publish
 from forwarder.rooms.allocate import urlsafe
+from forwarder.rooms.choosing import choose
 from forwarder.rooms.room import Layer, Participant, Subscription, Track, TrackSpec, view_track
 from forwarder.rooms.state import State
 from forwarder.rooms.subscriptions import admit_subscriptions, link, unlink_track
@@ -66,6 +67,8 @@ def _auto_subscribe(state: State, subscriber: Participant, tracks: list[Track]) 
             )
         else:
             given.append(link(state, subscriber, track))
+    if given and subscriber.ladder is not None:
+        choose(state, subscriber, given)
     if given:
         state.events.append(events.Subscribed(subscriber.room_id, subscriber.id, tuple(given)))
 

@@ -18,7 +18,15 @@ from hypothesis.stateful import (
 )
 from rooms_kit import Plane, audio, join, layered, make_rooms, tuple5, video
 
-from forwarder.commands import LegRemove, LegSet, RouteRemove, RouteSet, SourceRemove, SourceSet
+from forwarder.commands import (
+    LegRate,
+    LegRemove,
+    LegSet,
+    RouteRemove,
+    RouteSet,
+    SourceRemove,
+    SourceSet,
+)
 from forwarder.errors import Refused
 from forwarder.rooms.diff import IdentityChanged, Observed, Told, diff, diff_dirty, release_gone
 from forwarder.rooms.plan import plan
@@ -146,6 +154,32 @@ def test_a_5_tuple_changes_hands():
     plane = plane_with(have)
     plane.run(diff(have, want))
     assert plane.table == want
+
+
+def test_another_rate_alone_is_a_small_command():
+    have, want = Table({0: leg(0, rate_bps=5)}), Table({0: leg(0, rate_bps=7)})
+    assert diff(have, want) == [LegRate(0, 7)]
+    told = Told.of(have)
+    told.apply(LegRate(0, 7))
+    assert told.legs == dict(want.legs)
+    assert diff(have, Table({0: leg(0, rate_bps=7, cname="x")})) == [
+        LegSet(leg(0, rate_bps=7, cname="x"))
+    ]
+
+
+def test_a_route_whose_source_goes_comes_back():
+    sources = {0: source(0), 2: source(2)}
+    have = Table({0: leg(0)}, {0: sources[0]}, {0: route(0, 0), 3: route(3, 0, gated=False)})
+    want = Table({0: leg(0)}, {2: sources[2]}, {0: route(0, 2), 3: route(3, 2, gated=False)})
+    assert diff(have, want) == [
+        SourceSet(sources[2]),
+        RouteRemove(0),
+        RouteSet(route(0, 2)),
+        RouteSet(route(3, 2, gated=False)),
+        SourceRemove(0),
+    ]
+    kept = Table({0: leg(0)}, sources, want.routes)
+    assert diff(have, kept)[1:] == [RouteSet(route(0, 2)), RouteSet(route(3, 2, gated=False))]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 from rooms_kit import audio, join, make_rooms, simulcast, video
+from test_rooms_browsers import KEYS
 
+from forwarder.errors import Refused
+from forwarder.rooms.choosing import wanted_layer
 from forwarder.rooms.layers import (
     PACE_MIN_BPS,
     PAUSED,
@@ -18,7 +21,9 @@ from forwarder.rooms.layers import (
     Stream,
 )
 from forwarder.rooms.plan import plan
-from forwarder.rooms.room import Participant
+from forwarder.rooms.roles import Role
+from forwarder.rooms.room import Participant, Peer, SlotSpec
+from forwarder.rtp.codecs import Codec, Kind
 
 AUDIO = 40_000
 LOW, HIGH = 150_000, 1_500_000
@@ -347,6 +352,59 @@ def test_a_layer_that_ends_is_left_and_taken_up_again() -> None:
     rooms.on_bitrates([(low, 0), (high, 0)], 5.0)
     rooms.on_bitrates([(low, 0), (high, 0)], 6.0)
     assert (at(b, track), at(c, track)) == (1, 1)
+
+
+def test_what_comes_to_a_narrow_leg_begins_low() -> None:
+    rooms, track, weak, strong = call()
+    rooms.on_estimate(weak.leg, 450_000, 6.0)
+    assert at(weak, track) == 0
+    for viewer in (weak, strong):
+        rooms.subscribe(viewer.id, [], auto=True)
+    (more,) = rooms.publish(track.publisher.id, [simulcast("l", "h", label="screen", mid="2")])
+    assert (at(weak, more), at(strong, more)) == (1, 1)  # nobody knows what it takes
+    rooms.on_bitrates(zip([x.source for x in more.layers], (LOW, HIGH), strict=True), 7.0)
+    rooms.unsubscribe(weak.id, [more.id])
+    rooms.subscribe(weak.id, [more.id])
+    assert at(weak, more) == 0
+
+
+def test_a_viewer_may_ask_for_a_layer() -> None:
+    rooms, track, b, _ = call()
+    subscription = b.subscriptions[track.id]
+    for asked, layer in (
+        ("low", 0),
+        ("high", 1),
+        ("l", 0),
+        ("h", 1),
+        ("0", 0),
+        ("7", 1),
+        ("", 1),
+        ("9" * 5000, 1),
+        ("none", 1),
+    ):
+        b.peer = Peer("SEND", "u", layer=asked)
+        assert wanted_layer(b, None, track) == layer, asked
+    viewer = rooms.join_peer(
+        "r",
+        name="v",
+        role=Role.PASSIVE,
+        peer=Peer("SEND", "u", layer="low"),
+        places=[SlotSpec(Kind.VIDEO, "0", ((Codec.VP8, 96),))],
+        now=1.0,
+    )
+    rooms.set_keys(viewer.id, KEYS)
+    rooms.fill_slots(1.0)
+    assert at(viewer, track) == 0
+    rooms.set_layer(viewer.id, "0", 1)
+    assert at(viewer, track) == 1
+    rooms.drain_dirty()
+    rooms.set_layer(viewer.id, "0", 0)
+    assert at(viewer, track) == 0
+    assert rooms.drain_dirty().routes == {viewer.slots[0].route}
+    for mid, layer in (("x", 0), ("0", 9), ("0", -1)):
+        with pytest.raises(Refused):
+            rooms.set_layer(viewer.id, mid, layer)
+    assert subscription.layer == 1
 
 
 @pytest.mark.parametrize("source", [77, 10**9])

@@ -253,6 +253,21 @@ def test_growth_is_asked_for_ahead_of_need_and_once(rooms: Rooms) -> None:
     assert asked(rooms) == []
 
 
+def test_a_page_asks_for_what_it_names_and_no_more(rooms: Rooms) -> None:
+    me = session(rooms, pairs=2)
+    people = [talker(rooms, n) for n in range(1, 5)]
+    rooms.set_view(me.id, [p.id for p in people[:2]])
+    rooms.fill_slots()
+    assert asked(rooms) == []
+    rooms.set_view(me.id, [p.id for p in people])
+    rooms.fill_slots()
+    assert asked(rooms) == [4]
+    rooms.grow(me.id, pair(2) + pair(3))
+    rooms.fill_slots()
+    assert pictures(me) == [p.id for p in people]
+    assert asked(rooms) == []
+
+
 def test_growth_ends_at_the_limit_and_at_the_size_of_the_room(rooms: Rooms) -> None:
     rooms.create_room("small", max_active=3, now=0.0)
     me = rooms.join_peer(
@@ -363,6 +378,53 @@ def test_a_whep_viewer_follows_who_speaks(rooms: Rooms) -> None:
     assert [e.participant_id for e in told] == [None]
     world.settle()
     assert set(shown(viewers[""]).values()) == {a.id}
+
+
+def test_the_last_picture_stays_while_a_voice_without_one_speaks(rooms: Rooms) -> None:
+    world = World(rooms)
+    a, b = talker(rooms, 1), talker(rooms, 2, sound_only=True)
+    viewer = rooms.join_peer(
+        "r", name="v", role=Role.PASSIVE, peer=Peer("SEND", "u"), places=places(1), now=0.0
+    )
+    rooms.set_keys(viewer.id, KEYS)
+    speak(rooms, {b.id: 20}, 0.0, 1.0)
+    world.settle()
+    assert shown(viewer) == {"a0": b.id, "v0": a.id}
+    rooms.leave(a.id, "bye", 2.0)
+    world.settle()
+    assert shown(viewer) == {"a0": b.id, "v0": None}
+
+
+def test_a_viewer_of_sound_alone_follows_too(rooms: Rooms) -> None:
+    world = World(rooms)
+    a, b = talker(rooms, 1), talker(rooms, 2)
+    heard = {}
+    for follow in ("", b.id):
+        heard[follow] = rooms.join_peer(
+            "r",
+            name="v",
+            role=Role.PASSIVE,
+            peer=Peer("SEND", "u", follow=follow),
+            places=places(0, 1),
+            now=0.0,
+        )
+        rooms.set_keys(heard[follow].id, KEYS)
+    world.settle()
+    assert [shown(v)["s0"] for v in heard.values()] == [a.id, b.id]
+
+
+def test_one_voice_that_waits_is_not_forgotten_for_another_viewer(rooms: Rooms) -> None:
+    """Two viewers, one of which must wait for its turn while the other one is served."""
+    first = session(rooms, pairs=0, sounds=1)
+    people = [talker(rooms, n, sound_only=True) for n in range(1, 4)]
+    rooms.fill_slots(5.0)
+    speak(rooms, {people[1].id: 10}, 5.0, 0.5)
+    assert shown(first)["s0"] == people[0].id  # changed less than a second ago
+    second = session(rooms, pairs=0, sounds=1)
+    rooms.fill_slots(5.6)
+    assert shown(second)["s0"] == people[1].id
+    rooms.fill_slots(6.1)
+    assert shown(first)["s0"] == people[1].id
 
 
 # ---- restart -------------------------------------------------------------------------------------
