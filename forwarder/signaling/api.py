@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends, FastAPI, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
@@ -69,15 +69,24 @@ def whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-RoomIdText = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}\z")]
-VideoCodec = Annotated[Codec, Field(strict=False), AfterValidator(video)]
-VideoCodecs = Annotated[list[VideoCodec], Field(min_length=1, max_length=4), AfterValidator(once)]
-Limit = Annotated[int, BeforeValidator(whole), Field(ge=0, le=LIMIT_MAX)]
+RoomIdText = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+VideoCodec = Annotated[
+    Codec,
+    Field(strict=False),
+    AfterValidator(video),
+    WithJsonSchema({"type": "string", "enum": [c.value for c in Codec if c.kind is Kind.VIDEO]}),
+]
+VideoCodecs = Annotated[
+    list[VideoCodec],
+    Field(min_length=1, max_length=4, json_schema_extra={"uniqueItems": True}),
+    AfterValidator(once),
+]
+Limit = Annotated[int, Field(ge=0, le=LIMIT_MAX), BeforeValidator(whole)]
 Name = Annotated[str, Field(min_length=1, max_length=NAME_MAX)]
 Ttl = Annotated[
     int,
-    BeforeValidator(whole),
     Field(ge=1, le=TTL_MAX_S, description="Seconds until it expires"),
+    BeforeValidator(whole),
 ]
 
 
@@ -151,7 +160,7 @@ def _authorize_metrics(request: Request) -> None:
 
 
 Needs = Annotated[Context, Depends(_context)]
-RoomPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}\z", description="Room id")]
+RoomPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Room id")]
 
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
