@@ -139,10 +139,26 @@ test: build lint browser-debs flame-deps perf-deps
 	$(MAKE) -s -C tests/c fuzz FUZZ_SECONDS=$(FUZZ_SECONDS)
 	$(PY) -m pytest
 
+# The browser tests with the long ones, which `make test` skips and names: alone on the machine they
+# take some minutes more.
+test-browser-all: build browser-debs
+	VCFWD_BROWSER_ALL=1 $(PY) -m pytest tests/browser
+.PHONY: test-browser-all
+
 # What the performance rig needs: rtpengine (its service left off), the baselines, its own tools.
 perf-deps: debs
 	$(MAKE) -s -C perf deps
 .PHONY: perf-deps
+
+# Every suite in full, its records appended to perf/results, the plots drawn anew: an hour, on a
+# machine that does nothing else.  A scheduling group of its own keeps other sessions' work out.
+PERF_SUITES := capacity matrix jitter latency footprint control
+perf-record: build perf-deps
+	@failed=""; for suite in $(PERF_SUITES); do \
+	  timeout 900 setsid --wait sh -c '(echo -15 > /proc/self/autogroup) 2>/dev/null; exec "$$@"' sh \
+	    $(PY) -m perf $$suite || failed="$$failed $$suite"; done; \
+	$(PY) -m perf.bench.plots && test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
+.PHONY: perf-record
 
 lint: $(STAMPS)/venv
 	$(VENV)/bin/ruff check .

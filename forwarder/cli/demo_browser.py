@@ -28,6 +28,9 @@ def demo_browser(
     browsers: Annotated[
         str, typer.Option(help="Kinds, in the order of participants: chromium,firefox.")
     ] = "chromium",
+    join: Annotated[
+        str, typer.Option(help="How they join: session, or whip (WHIP and WHEP).")
+    ] = "session",
     simulcast: Annotated[bool, typer.Option("--simulcast", help="Not served yet.")] = False,
     loss: Annotated[
         float, typer.Option(min=0.0, max=0.9, help="Share of datagrams lost each way, seeded.")
@@ -52,9 +55,13 @@ def demo_browser(
     Example: vcfwd demo-browser --participants 3 --json
     """
     from forwarder.demo.browser.driven import missing
-    from forwarder.demo.browser.options import CODECS, KINDS, PATHS, BrowserOptions
+    from forwarder.demo.browser.options import CODECS, JOINS, KINDS, PATHS, BrowserOptions
 
-    for option, value, allowed in (("path", path, PATHS), ("codec", codec, CODECS)):
+    for option, value, allowed in (
+        ("path", path, PATHS),
+        ("codec", codec, CODECS),
+        ("join", join, JOINS),
+    ):
         if value not in allowed:
             _fail(f"--{option} {value}: it must be one of {', '.join(allowed)}")
     kinds = tuple(browsers.split(","))
@@ -72,6 +79,7 @@ def demo_browser(
         codec=codec,
         ipv6=ipv6,
         browsers=kinds[:participants],
+        join=join,
         loss=loss,
         repair=not no_repair,
         seconds=seconds,

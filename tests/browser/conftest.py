@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,11 @@ HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not os.environ.get("VCFWD_BROWSER_ALL"):
+        long = pytest.mark.skip(reason="it is long: make test-browser-all runs it")
+        for item in items:
+            if item.path.is_relative_to(HERE) and item.get_closest_marker("slow"):
+                item.add_marker(long)
     reason = missing(("chromium", "firefox"))
     if reason is None:
         return

@@ -46,6 +46,7 @@ def browser(me: int, other: int) -> Seen:
                 "rendered": seen,
                 "decoded": frames,
                 "received": [],
+                "state": "playing",
                 "statistics": connection(incoming),
             }
         ],

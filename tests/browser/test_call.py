@@ -21,8 +21,27 @@ def test_chromium_and_firefox_see_and_hear_each_other(tmp_path: Path) -> None:
     assert pcap.stat().st_size > 50 * (report["media_packets_in"] + report["media_packets_out"])
 
 
-def test_two_chromium_on_the_socket_path(tmp_path: Path) -> None:
-    check(run_lab(tmp_path, "--seconds", str(SECONDS), "--path", "udp"), path="udp")
+def test_whip_and_whep_on_the_socket_path(tmp_path: Path) -> None:
+    report = run_lab(tmp_path, "--seconds", str(SECONDS), "--path", "udp", "--join", "whip")
+    check(report, path="udp", join="whip")
+
+
+def test_what_firefox_cannot_decode_is_told(tmp_path: Path) -> None:
+    """Debian's Firefox has no H.264: it hears the other, and knows why it sees nothing."""
+    codec = ("--codec", "h264", "--browsers", "chromium,firefox")
+    report = run_lab(tmp_path, "--seconds", str(SECONDS), *codec)
+    (pair,) = report["pairs"]
+    assert (pair["from"], pair["to"], pair["codec"]) == (1, 2, "codec_unsupported")
+    assert (pair["frames_decoded"], pair["packets_lost"]) == (0, 0)
+    assert pair["audio_energy"] > 0
+    assert report["accounting_balanced"] is True
+
+
+@pytest.mark.slow
+def test_six_browsers(tmp_path: Path) -> None:
+    kinds = ("chromium",) * 5 + ("firefox",)
+    options = ("--participants", "6", "--ipv6", "--browsers", ",".join(kinds))
+    check(run_lab(tmp_path, "--seconds", str(SECONDS), *options), kinds=kinds)
 
 
 @pytest.mark.parametrize(
@@ -30,6 +49,7 @@ def test_two_chromium_on_the_socket_path(tmp_path: Path) -> None:
     [
         ("--path", "carrier-pigeon"),
         ("--codec", "theora"),
+        ("--join", "pigeonhole"),
         ("--browsers", "chromium,netscape"),
         ("--simulcast",),
         ("--loss", "5"),

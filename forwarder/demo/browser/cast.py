@@ -25,16 +25,12 @@ class Actor:
     gate: str  # the node's address as seen from there
     browser: Driven
     participant: str = ""  # its id in the room
+    sends: bool = True  # a picture
     join_ms: list[float] = field(default_factory=list)
 
     @property
     def name(self) -> str:
         return f"participant-{self.id}"
-
-    @property
-    def publishes(self) -> bool:
-        """Whether it sends a picture."""
-        return bool(self.join_ms)
 
 
 def kind_of(number: int, kinds: Sequence[str]) -> str:

@@ -68,9 +68,13 @@ class Reader {
     this.g = this.canvas.getContext("2d", { willReadFrequently: true });
   }
 
+  // The code; null when there is none; undefined when the browser had nothing to draw, as right at
+  // the start of a video element.
   read(image) {
+    this.g.clearRect(0, 0, WIDTH, HEIGHT);
     this.g.drawImage(image, 0, 0, WIDTH, HEIGHT);
     const pixels = this.g.getImageData(0, TOP, WIDTH, ROWS * CELL).data;
+    if (pixels[3] === 0) return undefined;
     const bits = [];
     for (let i = 0; i < COLUMNS * ROWS; i++) {
       const x = LEFT + (i % COLUMNS) * CELL, y = Math.floor(i / COLUMNS) * CELL;

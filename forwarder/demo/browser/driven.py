@@ -21,7 +21,7 @@ VIEWPORT = (1060, 640)
 # driver answers the request.  https, for what browsers keep to secure contexts.
 ORIGIN = "https://vcfwd-lab.test"
 _TYPES = {".html": "text/html", ".js": "text/javascript"}
-_FILES = ("page.html", "code.js", "views.js", "page.js")
+_FILES = ("page.html", "code.js", "views.js", "session.js", "page.js")
 _LIBRARIES = {"chromium": "playwright", "firefox": "websockets"}
 
 

@@ -11,6 +11,7 @@ FPS = 15
 WIDTH, HEIGHT = 320, 180
 CODECS = ("vp8", "vp9", "h264", "av1")
 KINDS = tuple(BINARIES)
+JOINS = ("session", "whip")
 PATHS = ("xdp", "udp")
 
 
@@ -23,6 +24,7 @@ class BrowserOptions:
     codec: str = "vp8"
     browsers: tuple[str, ...] = ("chromium",)  # kinds, in the order of participants, and again
     loss: float = 0.0  # of all datagrams between browsers and node, both ways; 0 to 1
+    join: str = "session"
     repair: bool = True  # NACK and RTX are offered
     ipv6: bool = False
     seconds: float = 10.0

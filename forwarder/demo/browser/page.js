@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 // The bare test page: one participant.  It publishes a canvas and a tone, views others, and reads
 // from every rendered frame whose picture it is.  Files: code.js what is sent, views.js what is
-// observed, this one WHIP and WHEP.
+// observed, session.js the join by session, this one WHIP, WHEP and what the lab calls.
 //
 // lab.start()    canvas, painter and tone         lab.publish()  WHIP: an offer, an answer
 // lab.view()     WHEP: an offer, an answer        lab.snapshot() statistics and codes so far
+// lab.joinSession()  both ways at once, the slots led by messages
 // lab.hush()     the publisher sends no more      lab.leave()    DELETE and close
 "use strict";
 
@@ -63,7 +64,8 @@ function connected(pc, timeoutMs) {
 class Lab {
   constructor() {
     this.legs = []; // {pc, resource, token}
-    this.views = new Map();
+    this.views = new Map(); // {view, screen, pc, mids} by the id that the publisher paints
+    this.states = []; // [ms, connection state] of each change
   }
 
   async start(options) {
@@ -72,33 +74,47 @@ class Lab {
     return { audio: this.tone.state };
   }
 
+  canSend(codec) {
+    const { codecs } = RTCRtpSender.getCapabilities("video");
+    return codecs.some(({ mimeType }) => mimeType.toLowerCase() === `video/${codec}`);
+  }
+
   // Offers this codec alone, with its repair: the node answers by the room's order, not by ours.
   offerOnly(transceiver, codec) {
     const names = [`video/${codec}`, "video/rtx", "video/red", "video/ulpfec"];
     const kept = RTCRtpSender.getCapabilities("video").codecs
       .filter((c) => names.includes(c.mimeType.toLowerCase()));
-    if (!kept.some((c) => c.mimeType.toLowerCase() === names[0])) {
-      throw new Error(`this browser cannot send ${codec}`);
-    }
+    if (!this.canSend(codec)) throw new Error(`this browser cannot send ${codec}`);
     transceiver.setCodecPreferences(kept);
   }
 
-  addMedia(pc, codec) {
+  peer() {
+    const pc = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
+    pc.addEventListener("connectionstatechange", () => this.states.push([performance.now(), pc.connectionState]));
+    return pc;
+  }
+
+  addMedia(pc, { codec, encodings }) {
     const stream = new MediaStream([this.tone.track, this.painter.track]);
     pc.addTransceiver(this.tone.track, { direction: "sendonly", streams: [stream] });
-    const video = pc.addTransceiver(this.painter.track, { direction: "sendonly", streams: [stream] });
+    const how = { direction: "sendonly", streams: [stream], ...(encodings && { sendEncodings: encodings }) };
+    const video = pc.addTransceiver(this.painter.track, how);
     this.offerOnly(video, codec);
     this.encoded = new EncodedTap(video.sender, this.painter);
   }
 
   addView(pc, from) {
-    const stream = new MediaStream(), view = new View(from, stream);
+    const entry = { view: new View(from), pc };
     pc.addEventListener("track", ({ track, receiver }) => {
-      stream.addTrack(track);
-      if (track.kind === "video") view.watch(track, receiver).catch(() => {});
+      if (track.kind === "audio") {
+        play(track);
+      } else {
+        entry.screen = new Screen(track, receiver);
+        entry.screen.show(entry.view);
+      }
     });
-    this.views.set(from, { view, pc });
-    return view;
+    this.views.set(from, entry);
+    return entry.view;
   }
 
   async join(pc, { url, token, repair = true, timeoutMs }) {
@@ -109,37 +125,58 @@ class Lab {
     return { join_ms: performance.now() - beganMs, resource: leg.resource };
   }
 
-  async publish({ codec, ...where }) {
-    const pc = this.publishing = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
-    this.addMedia(pc, codec);
+  async publish({ codec, encodings, ...where }) {
+    const pc = this.publishing = this.peer();
+    this.addMedia(pc, { codec, encodings });
     const joined = await this.join(pc, where);
     this.painter.mediaAt = this.painter.number;
     return joined;
   }
 
   async view({ from, ...where }) {
-    const pc = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
+    const pc = this.peer();
     pc.addTransceiver("audio", { direction: "recvonly" });
     pc.addTransceiver("video", { direction: "recvonly" });
     const beganMs = performance.now(), view = this.addView(pc, from);
     const joined = await this.join(pc, where);
-    while (view.firstMs === undefined) {
-      if (performance.now() - beganMs > where.timeoutMs) {
-        throw new Error(`no picture of ${from} after ${where.timeoutMs} ms: ${JSON.stringify(await statistics(pc))}`);
+    await this.pictures([from], where.timeoutMs);
+    return { ...joined, first_frame_ms: view.firstMs - beganMs };
+  }
+
+  // Until something of each of these publishers was rendered, or is known to be undecodable here.
+  // The ms since the join by session began.
+  async pictures(ids, timeoutMs) {
+    const beganMs = performance.now();
+    const missing = () => ids.filter((id) => {
+      const view = this.views.get(id)?.view;
+      return view?.firstMs === undefined && view?.state !== "codec_unsupported";
+    });
+    while (missing().length) {
+      if (performance.now() - beganMs > timeoutMs) {
+        const known = { session: this.session?.about(), names: [...this.session?.names ?? []] };
+        throw new Error(`no picture of ${missing()} after ${timeoutMs} ms: ${JSON.stringify(known)} ` +
+          JSON.stringify(await statistics(this.views.values().next().value?.pc ?? this.publishing)));
       }
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
-    return { ...joined, first_frame_ms: view.firstMs - beganMs };
+    return Object.fromEntries(ids.map((id) => [id, (this.views.get(id).view.firstMs ?? 0) - this.beganMs]));
+  }
+
+  // A join by session; see session.js.
+  async joinSession(options) {
+    this.session = new Session(this, options);
+    this.beganMs = performance.now();
+    return await this.session.join();
   }
 
   // Publisher and viewer in one page, without a node: shows that page and browser can do it.
   async selfTest({ codec, timeoutMs }) {
-    const there = this.publishing = new RTCPeerConnection(), here = new RTCPeerConnection();
+    const there = this.publishing = this.peer(), here = this.peer();
     for (const [one, other] of [[there, here], [here, there]]) {
       this.legs.push({ pc: one });
       one.addEventListener("icecandidate", ({ candidate }) => candidate && other.addIceCandidate(candidate));
     }
-    this.addMedia(there, codec);
+    this.addMedia(there, { codec });
     this.addView(here, this.painter.id);
     await there.setLocalDescription(await there.createOffer());
     await here.setRemoteDescription(there.localDescription);
@@ -157,13 +194,22 @@ class Lab {
 
   async snapshot() {
     const views = [];
-    for (const [from, { view, pc }] of this.views) {
-      views.push({ ...view.snapshot(), statistics: await statistics(pc) });
+    for (const [, { view, pc, mids }] of this.views) {
+      const found = await statistics(pc);
+      found.rtp = found.rtp.filter((entry) => !mids || mids.includes(entry.mid));
+      views.push({ ...view.snapshot(), statistics: found });
     }
     return {
-      publish: await statistics(this.publishing), encoded: this.encoded.frames(),
-      ...this.painter.progress(), views,
+      publish: await this.published(), encoded: this.encoded?.frames() ?? [],
+      ...this.painter.progress(), views, session: this.session?.about() ?? null, states: this.states,
     };
+  }
+
+  // The statistics of what is sent.
+  async published() {
+    const found = await statistics(this.publishing);
+    found.rtp = found.rtp.filter((entry) => entry.packetsSent !== undefined);
+    return found;
   }
 
   // Publishers send no more RTP; viewers play what is on its way.
@@ -182,6 +228,7 @@ class Lab {
       }
       pc.close();
     }
+    await this.session?.leave();
     return statuses;
   }
 }

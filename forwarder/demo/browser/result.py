@@ -26,6 +26,7 @@ GUESS_OFF = 8  # so far off may the guessed number of an encoded frame be
 CODES_SHARE = 0.5  # of the frames encoded while somebody watched, so many must have been read
 FLAWLESS = ("packets_lost", "frames_lost", "freezes")  # zero where nothing is lost on purpose
 LOST_SHARE = 0.01  # of the frames; with repair no more may be lost for good
+UNSUPPORTED = "codec_unsupported"  # a slot's state
 EXPLAINED = ("stun", "dtls", "quic")  # classes of datagrams that belong to the supervisor
 
 
@@ -38,6 +39,7 @@ class Seen:
     version: str
     snapshot: dict[str, Any]
     join_ms: list[float]
+    sends: bool = True  # a picture: whether it can encode the codec
 
 
 @dataclass
@@ -176,7 +178,7 @@ def _pairs(evidence: Evidence, viewer: Seen) -> list[dict[str, Any]]:
             {
                 "from": view["from"],
                 "to": viewer.id,
-                "codec": (video.get("codec") or "").removeprefix("video/").lower(),
+                "codec": _codec(view, video),
                 "frames_decoded": video.get("framesDecoded", 0),
                 "codes_read": len(view["rendered"]),
                 "codes_wrong": view["wrong"],
@@ -197,6 +199,13 @@ def _pairs(evidence: Evidence, viewer: Seen) -> list[dict[str, Any]]:
             }
         )
     return pairs
+
+
+def _codec(view: Mapping[str, Any], video: Mapping[str, Any]) -> str:
+    """Of the picture; `codec_unsupported` when the viewer was told that it cannot decode it."""
+    if view["state"] == UNSUPPORTED:
+        return UNSUPPORTED
+    return str(video.get("codec") or "").removeprefix("video/").lower()
 
 
 def _connections(browser: Seen) -> list[dict[str, Any]]:
@@ -289,10 +298,16 @@ def _faults(evidence: Evidence, report: Mapping[str, Any]) -> list[str]:
     faults = []
     count, codec = len(evidence.browsers), evidence.options.codec
     lossy = evidence.options.loss > 0
-    if len(report["pairs"]) != count * (count - 1):
-        faults.append(f"{len(report['pairs'])} pairs, not {count * (count - 1)}")
+    by_id = {browser.id: browser for browser in evidence.browsers}
+    senders = sum(1 for browser in evidence.browsers if browser.sends)
+    if len(report["pairs"]) != senders * (count - 1):
+        faults.append(f"{len(report['pairs'])} pairs, not {senders * (count - 1)}")
     for pair in report["pairs"]:
         who = f"{pair['from']} to {pair['to']}"
+        if pair["codec"] == UNSUPPORTED and not by_id[pair["to"]].sends:
+            if pair["frames_decoded"] or not pair["audio_energy"]:
+                faults.append(f"{who}: a picture that cannot be decoded, or no sound: {pair}")
+            continue
         for key in ("codes_wrong",) if lossy else ("codes_wrong", *FLAWLESS):
             if pair[key]:
                 faults.append(f"{who}: {key} {pair[key]}")

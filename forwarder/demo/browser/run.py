@@ -1,6 +1,6 @@
 """The browser lab from the first namespace to the last account.
 
-    hosts -> node and browsers -> WHIP -> WHEP -> media -> hush -> statistics -> leave -> books
+    hosts -> node and browsers -> joins -> media -> hush -> statistics -> leave -> books
 
 Everything that is started or made is registered for its removal before the next step.
 """
@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from forwarder.demo.browser import capture, whip
+from forwarder.demo.browser import capture, session, whip
 from forwarder.demo.browser.cast import Actor, gather, open_browsers
 from forwarder.demo.browser.driven import ORIGIN, missing
 from forwarder.demo.browser.losses import Losses, Lost
@@ -121,7 +121,8 @@ class BrowserLab:
         losses = self._lose(made, lab, node)
         before, udp_before = await node.status(), node.host.udp_datagrams()
 
-        await whip.join_all(self._actors, node, options)
+        join_all = session.join_all if options.join == "session" else whip.join_all
+        await join_all(self._actors, node, options)
         self._say("media flows")
         began = cpu_times()
         await self._media()
@@ -202,7 +203,14 @@ class BrowserLab:
                 path = self._options.out / f"wrong-{view['from']}-to-{actor.id}.png"
                 path.write_bytes(base64.b64decode(picture.partition(",")[2]))
                 self._say(f"a picture without the right code: {path}")
-        return Seen(actor.id, actor.browser.kind, actor.browser.version, snapshot, actor.join_ms)
+        return Seen(
+            actor.id,
+            actor.browser.kind,
+            actor.browser.version,
+            snapshot,
+            actor.join_ms,
+            actor.sends,
+        )
 
     async def _quiet(self, node: Node) -> tuple[dict[str, Any], int]:
         """The node's status and its kernel's datagrams once nothing arrives any more and the
