@@ -160,9 +160,9 @@ class Site:
         """Over the Unix socket; not from the loop of a Node in this process."""
         return Admin(self.run_dir).request(method, target, body)
 
-    async def room(self, name: str = "r", **limits: int) -> None:
+    async def room(self, name: str = "r", **wishes: Any) -> None:
         """Creates a room, whichever process the node is in."""
-        await asyncio.to_thread(self.request, "POST", "/v1/rooms", {"id": name, **limits})
+        await asyncio.to_thread(self.request, "POST", "/v1/rooms", {"id": name, **wishes})
 
     def status(self) -> dict[str, Any]:
         return dict(self.request("GET", "/v1/status"))

@@ -131,7 +131,7 @@ def test_a_session_of_nine_pairs_and_three_for_sound(name: str) -> None:
     ]
     assert sections[3]["ssrcGroups"] == [{"semantics": "FID", "ssrcs": "1001 2001"}]
     assert len({s["id"] for m in sections[2:] for s in m["ssrcs"]}) == 42
-    assert [m for m in sections if m.get("candidates")] == sections[:1]
+    assert all(m["candidates"] == sections[0]["candidates"] for m in sections)
 
 
 def test_a_session_has_no_more_than_its_terms() -> None:
@@ -261,3 +261,20 @@ def test_what_was_agreed_on_does_not_change(why: str) -> None:
     with pytest.raises(ProtocolError, match=why) as refused:
         negotiate(parse_offer(changed.encode()), SESSION, before)
     assert refused.value.code is ErrorCode.BAD_MESSAGE
+
+
+def test_a_line_that_rests_may_be_used_again() -> None:
+    """A port of 0 in the answer would stop it for good (RFC 8829 section 5.10)."""
+    text = offer("chromium-session").decode()
+    made = negotiate(parse_offer(text.encode()), SESSION)
+    video = text.split("m=")[2]
+    resting = text.replace(video, video.replace("a=sendonly", "a=inactive"), 1)
+    again = negotiate(parse_offer(resting.encode()), SESSION, made)
+    assert [a.mid for a in again.receive] == ["0"]
+    answer = sdp_transform.parse(render(again, LOCAL))
+    section = answer["media"][1]
+    assert (section["port"], section["direction"], section["setup"]) == (9, "inactive", "passive")
+    assert section["payloads"] == sdp_transform.parse(text)["media"][1]["payloads"]
+    assert answer["groups"] == sdp_transform.parse(text)["groups"]
+    once_more = negotiate(parse_offer(text.encode()), SESSION, again)
+    assert [a.mid for a in once_more.receive] == ["0", "1"]

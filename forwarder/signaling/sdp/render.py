@@ -33,7 +33,11 @@ ANSWERS = {"sendrecv": "sendrecv", "sendonly": "recvonly", "recvonly": "sendonly
 
 def render(negotiation: Negotiation, local: Local) -> str:
     """The answer: ICE-lite, setup:passive, m-lines in the order of the offer."""
-    bundled = [a.media.mid for a in negotiation.accepted if a.media.mid]
+    bundled = [
+        m.mid
+        for m in negotiation.offer.media
+        if m.mid and (negotiation.section(m.index) is not None or _rests(negotiation, m))
+    ]
     session: dict[str, Any] = {
         "version": 0,
         "origin": {
@@ -86,16 +90,13 @@ def _section(negotiation: Negotiation, media: Media, local: Local) -> dict[str, 
     if media.mid:
         section["mid"] = media.mid
     if accepted is None:
-        return section | {"port": 0, "payloads": media.payloads, "direction": "inactive"}
+        section |= {"port": 0, "payloads": media.payloads, "direction": "inactive"}
+        return section | (_resting(media, local) if _rests(negotiation, media) else {})
     section |= {
         "port": 9,
         "payloads": " ".join(str(f.pt) for f in _payloads(accepted)),
         "direction": accepted.way.value,
-        "rtcpMux": "rtcp-mux",
-        "iceUfrag": local.ufrag,
-        "icePwd": local.password,
-        "fingerprint": {"type": "sha-256", "hash": local.fingerprint},
-        "setup": "passive",
+        **_transport(local),
         "ext": [_extension(item) for item in accepted.extensions],
         **_formats(accepted),
     }
@@ -115,6 +116,37 @@ def _section(negotiation: Negotiation, media: Media, local: Local) -> dict[str, 
     if stream is not None:
         section |= _stream(stream)
     return section
+
+
+def _transport(local: Local) -> dict[str, Any]:
+    return {
+        "rtcpMux": "rtcp-mux",
+        "iceUfrag": local.ufrag,
+        "icePwd": local.password,
+        "fingerprint": {"type": "sha-256", "hash": local.fingerprint},
+        "setup": "passive",
+    }
+
+
+def _rests(negotiation: Negotiation, media: Media) -> bool:
+    """An m-line of a further offer that the client keeps without using it: a port of 0 would stop
+    it for good (RFC 8829 section 5.10)."""
+    return (
+        negotiation.version > 1
+        and media.live
+        and media.direction == "inactive"
+        and media.mid in negotiation.offer.bundle
+        and bool(media.formats)
+    )
+
+
+def _resting(media: Media, local: Local) -> dict[str, Any]:
+    rtp: list[dict[str, Any]] = []
+    for item in media.formats:
+        entry: dict[str, Any] = {"payload": item.pt, "codec": item.name, "rate": item.clock_hz}
+        rtp.append(entry | ({"encoding": item.channels} if item.channels > 1 else {}))
+    payloads = " ".join(str(item.pt) for item in media.formats)
+    return _transport(local) | {"port": 9, "payloads": payloads, "rtp": rtp}
 
 
 def _stream(stream: Stream) -> dict[str, Any]:

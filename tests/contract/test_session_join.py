@@ -1,0 +1,324 @@
+"""Joining by an offer in a session, through a real node on loopback, with aiortc as the browser."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import sdp_transform
+from node_kit import Site, Up, node_of, until, up
+from session_kit import page
+from webrtc_kit import Picture, http, impatient, on_loopback, publisher, viewer
+
+from forwarder.client.control import ClientError
+from forwarder.errors import ErrorCode
+from forwarder.rooms.roles import Role
+from forwarder.rtp.codecs import Codec, Kind
+from forwarder.signaling import messages as m
+
+pytestmark = pytest.mark.usefixtures("on_loopback", "impatient")
+__all__ = ["impatient", "on_loopback"]
+MIC = m.TrackOffer(label="mic", kind=Kind.AUDIO, codec=Codec.OPUS, pt=111, clock_hz=48_000, ssrc=7)
+
+
+async def test_two_pages_see_and_hear_each_other(tmp_path: Path) -> None:
+    """One round trip: the offer in join, the answer and the slots in welcome."""
+    site = Site(tmp_path)
+    async with (
+        node_of(site) as node,
+        page(site, "ada", brightness=60) as ada,
+        page(site, "bob", brightness=220) as bob,
+    ):
+        await site.room()
+        first = await ada.join()
+        assert first.media is None and not first.resumed
+        assert [(s.pair, s.kind, s.state) for s in first.slots] == [
+            (0, "audio", "waiting"),
+            (0, "video", "waiting"),
+            (1, "audio", "waiting"),
+            (1, "video", "waiting"),
+        ]
+        await bob.join()
+        for one, other, brightness in ((ada, bob, 220), (bob, ada, 60)):
+            slot = await one.shows(other.id)
+            sound = one.slot_of(other.id, "audio")
+            assert sound is not None and sound.pair == slot.pair == 0
+            await one.sees(slot.mid, brightness)
+            await one.hears(sound.mid)
+        await until(lambda: ada.of(m.LegState), "the leg is live")
+        status = await node.status()
+        assert status["balanced"], status["imbalance"]
+        assert status["dtls"]["completed"] == 2
+        await bob.control.leave()
+        await until(lambda: ada.slot_of(bob.id) is None, "the slot is free again")
+        assert ada.of(m.ParticipantLeft)[0].participant_id == bob.id
+
+
+async def test_the_page_of_the_grid_turns_without_sdp(tmp_path: Path) -> None:
+    """One pair, two publishers: `view` says who is in it; the slot's stream stays the same one."""
+    site = Site(tmp_path)
+    async with (
+        node_of(site) as node,
+        page(site, "ada", brightness=60, pairs=0) as ada,
+        page(site, "bob", brightness=220, pairs=0) as bob,
+        page(site, "eve", Role.PASSIVE, pairs=1) as eve,
+    ):
+        await site.room()
+        await ada.join()
+        await bob.join()
+        await eve.join()
+        slot = await eve.shows(ada.id)
+        await eve.sees(slot.mid, 60)
+        (route,) = [s.route for s in node.rooms.participant(eve.id).slots if s.spec.mid == slot.mid]
+        for who, brightness in ((bob, 220), (ada, 60), (bob, 220)):
+            await eve.control.request(m.View, participants=[who.id])
+            assert (await eve.shows(who.id)).mid == slot.mid
+            await eve.sees(slot.mid, brightness)
+        (same,) = [s.route for s in node.rooms.participant(eve.id).slots if s.spec.mid == slot.mid]
+        assert same == route
+        await eve.control.request(m.View, participants=[])
+        await until(lambda: eve.slot_of(bob.id) is None, "nobody is shown")
+        await eve.control.request(m.View, participants=None)
+        await eve.shows(ada.id)
+        status = await node.status()
+        assert status["balanced"], status["imbalance"]
+        assert status["table"].get("refused", 0) == 0
+
+
+async def test_growth_is_asked_for_and_offered_again(tmp_path: Path) -> None:
+    """`grow` comes ahead of need; the further offer adds m-lines and changes nothing old."""
+    site = Site(tmp_path)
+    async with (
+        node_of(site) as node,
+        page(site, "ada", brightness=60, pairs=0) as ada,
+        page(site, "bob", brightness=220, pairs=0) as bob,
+        page(site, "eve", Role.PASSIVE, pairs=1) as eve,
+    ):
+        await site.room()
+        await ada.join()
+        await bob.join()
+        first = await eve.join()
+        old = await eve.shows(ada.id)
+        asked = (await until(lambda: eve.of(m.Grow), "more pairs are asked for"))[0]
+        assert asked.pairs > 1
+        eve.grow(asked.pairs - 1)
+        answer = await eve.offer_again()
+        new = await eve.shows(bob.id)
+        assert new.pair > 0 and new.mid not in {slot.mid for slot in first.slots}
+        assert (await eve.shows(ada.id)).mid == old.mid
+        await eve.sees(new.mid, 220)
+        await eve.sees(old.mid, 60)
+        assert first.answer is not None
+        before, after = (sdp_transform.parse(text) for text in (first.answer, answer))
+        assert [x["ssrcs"] for x in before["media"]] == [x["ssrcs"] for x in after["media"]][:2]
+        assert before["origin"]["sessionId"] == after["origin"]["sessionId"]
+        assert before["origin"]["sessionVersion"] < after["origin"]["sessionVersion"]
+        status = await node.status()
+        assert status["balanced"], status["imbalance"]
+
+
+async def test_a_track_comes_and_goes_by_further_offers(tmp_path: Path) -> None:
+    """A second picture (a screen) is published by another offer and ends by the next."""
+    site = Site(tmp_path)
+    async with (
+        node_of(site) as node,
+        page(site, "ada", brightness=60, pairs=0) as ada,
+        page(site, "eve", Role.PASSIVE, pairs=2) as eve,
+    ):
+        await site.room()
+        await ada.join()
+        await eve.join()
+        await eve.sees((await eve.shows(ada.id)).mid, 60)
+        screen = ada.add(Picture(220))
+        await ada.offer_again()
+        published = node.rooms.show_room("r").tracks
+        assert [t.kind for t in published] == ["audio", "video", "video"]
+        assert len({t.label for t in published}) == 3
+        (told,) = await until(lambda: eve.of(m.TrackPublished), "the others are told")
+
+        def slots() -> list[m.SlotInfo]:
+            return [s for s in eve.slots.values() if s.track_id == told.track.id]
+
+        (slot,) = await until(slots, "it has a slot")
+        await eve.sees(slot.mid, 220)
+        screen.direction = "inactive"
+        await ada.offer_again()
+        assert len(node.rooms.show_room("r").tracks) == 2
+        await until(lambda: not slots(), "its slot is free")
+        await eve.sees((await eve.shows(ada.id)).mid, 60)
+
+
+async def test_what_cannot_be_decoded_is_told(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    async with (
+        node_of(site),
+        page(site, "ada", brightness=60, pairs=0) as ada,
+        page(site, "eve", Role.PASSIVE, pairs=1, codecs=("H264",)) as eve,
+    ):
+        await site.room()
+        await ada.join()
+        await eve.join()
+
+        def slot(kind: str) -> m.SlotInfo:
+            (found,) = [s for s in eve.slots.values() if s.kind == kind]
+            return found
+
+        await until(lambda: slot("audio").state == "playing", "its sound plays")
+        unsupported = await until(
+            lambda: slot("video").state == "codec_unsupported" and slot("video"), "it is told"
+        )
+        assert unsupported.participant_id == ada.id and unsupported.track_id
+        await eve.hears(slot("audio").mid)
+
+
+async def test_a_room_that_wants_h264_first_gets_it(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    async with node_of(site) as node, page(site, "ada", brightness=60, pairs=0) as ada:
+        await site.room(codecs=["h264", "vp8"])
+        await ada.join()
+        assert [t.codec for t in node.rooms.show_room("r").tracks] == ["opus", "h264"]
+
+
+async def test_the_supervisor_is_killed_under_two_pages(tmp_path: Path) -> None:
+    """The peer connections do not notice; the sessions come back as the same participants, and a
+    supervisor that never saw the first offers takes the next ones."""
+    site = Site(tmp_path)
+    with up(site) as first:
+        async with (
+            page(site, "ada", brightness=60, pairs=1) as ada,
+            page(site, "bob", brightness=220, pairs=1) as bob,
+        ):
+            await site.room()
+            await ada.join()
+            await bob.join()
+            slot = await ada.shows(bob.id)
+            await ada.sees(slot.mid, 220)
+            states: list[str] = []
+            ada.pc.on("connectionstatechange", lambda: states.append(ada.pc.connectionState))
+            first.kill()
+            await ada.sees(slot.mid, 220)  # nobody is there, and nobody is missed
+            second = Up(site)
+            try:
+                await asyncio.to_thread(second.ready)
+                for one in (ada, bob):
+                    await until(lambda one=one: len(one.welcomes) == 2, "it is welcome again")
+                    before, after = one.welcomes
+                    assert after.resumed and after.participant_id == before.participant_id
+                    assert after.answer is None and after.media is None
+                assert (await ada.shows(bob.id)).mid == slot.mid
+                await ada.sees(slot.mid, 220)
+                assert states == [] and ada.pc.connectionState == "connected"
+                ada.grow(1)
+                await ada.offer_again()
+                with pytest.raises(ClientError) as refused:
+                    await ada.control.request(m.Publish, tracks=[MIC])
+                assert refused.value.code is ErrorCode.FORBIDDEN
+                await ada.control.leave()
+                await until(lambda: bob.slot_of(ada.id) is None, "the other is told")
+            finally:
+                second.clean_up()
+
+
+async def test_pages_whip_and_whep_share_a_room(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    async with (
+        node_of(site) as node,
+        http(site) as client,
+        publisher(site, 220, "camera") as camera,
+        viewer(site) as seen,
+        page(site, "ada", brightness=60, pairs=1) as ada,
+    ):
+        await site.room()
+        await ada.join()
+        await seen.join(client)
+        await until(lambda: any(abs(b - 60) < 20 for b in seen.brightness), "WHEP shows the page")
+        await camera.join(client)
+        await until(lambda: len(list(node.rooms.participants())) == 3, "all are here")
+        who = next(p.id for p in node.rooms.participants() if p.name == "camera")
+        await ada.sees((await ada.shows(who)).mid, 220)
+
+
+REFUSED = [
+    ("no SDP", "hello", ErrorCode.BAD_MESSAGE),
+    ("empty", "", ErrorCode.BAD_MESSAGE),
+    ("nothing in common", "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 0\r\n", ErrorCode.CODEC_UNSUPPORTED),
+]
+
+
+@pytest.mark.parametrize(("what", "text", "code"), REFUSED)
+async def test_an_offer_that_is_refused_leaves_nobody(
+    tmp_path: Path, what: str, text: str, code: ErrorCode
+) -> None:
+    site = Site(tmp_path)
+    async with node_of(site) as node, page(site, "eve", pairs=1) as eve:
+        await site.room()
+        with pytest.raises(ClientError) as refused:
+            await eve.control.join(text)
+        assert refused.value.code is code and len(str(refused.value)) > 20
+        assert not list(node.rooms.participants())
+        await eve.join()  # and may try again
+
+
+async def test_a_passive_that_publishes_is_refused(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    async with node_of(site) as node, page(site, "eve", Role.PASSIVE, brightness=60) as eve:
+        await site.room()
+        with pytest.raises(ClientError) as refused:
+            await eve.join()
+        assert refused.value.code is ErrorCode.FORBIDDEN
+        assert not list(node.rooms.participants())
+
+
+async def test_further_offers_change_nothing_old(tmp_path: Path) -> None:
+    """What is refused is refused with a sentence, and the call goes on."""
+    site = Site(tmp_path)
+    async with (
+        node_of(site) as node,
+        page(site, "ada", brightness=60, pairs=1) as ada,
+        page(site, "bob", brightness=220, pairs=1) as bob,
+    ):
+        await site.room()
+        await ada.join()
+        await bob.join()
+        slot = await ada.shows(bob.id)
+        good = str(ada.pc.localDescription.sdp)
+        payload = next(line for line in good.splitlines() if "VP8/90000" in line)
+        pt = payload.removeprefix("a=rtpmap:").split()[0]
+        fingerprint = next(line for line in good.splitlines() if "fingerprint" in line)
+        for bad in (
+            good.replace(f":{pt} ", ":126 ").replace(f" {pt} ", " 126 "),
+            good.replace("sdes:mid", "sdes:other"),
+            good.replace("a=sendonly", "a=recvonly"),
+            good.replace("a=recvonly", "a=inactive"),
+            good.replace(fingerprint, fingerprint[:-2] + "00"),
+            "v=0",
+        ):
+            assert bad != good
+            with pytest.raises(ClientError) as refused:
+                await ada.control.request(m.Offer, sdp=bad)
+            assert refused.value.code is ErrorCode.BAD_MESSAGE, bad
+        with pytest.raises(ClientError):
+            await ada.control.request(m.LayerWish, mid="nope", layer=0)
+        await ada.control.request(m.LayerWish, mid=slot.mid, layer=0)
+        await ada.control.request(m.LayerWish, mid=slot.mid, layer="auto")
+        assert len(node.rooms.show_room("r").tracks) == 4
+        await ada.sees(slot.mid, 220)
+        await bob.sees((await bob.shows(ada.id)).mid, 60)
+
+
+async def test_ice_restarts_by_an_offer(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    async with node_of(site) as node, page(site, "ada", brightness=60, pairs=1) as ada:
+        await site.room()
+        first = await ada.join()
+        await until(lambda: ada.pc.connectionState == "connected", "connected")
+        me = node.rooms.participant(ada.id)
+        old = (me.ufrag, me.password, me.tuples)
+        text = str(ada.pc.localDescription.sdp)
+        ufrag = sdp_transform.parse(text)["media"][0]["iceUfrag"]
+        answer = await ada.control.request(m.Offer, sdp=text.replace(str(ufrag), "NewU"))
+        assert me.ufrag != old[0] and me.password != old[1] and me.tuples == old[2]
+        assert f"a=ice-ufrag:{me.ufrag}\r\n" in answer.sdp
+        assert first.answer is not None and first.answer.count("m=") == answer.sdp.count("m=")
+        assert me.peer is not None and me.peer.ufrag == "NewU"
