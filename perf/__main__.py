@@ -1,6 +1,6 @@
 """python -m perf SUITE [--json] [--quick]; python -m perf compare A B
 
-Suites: capacity, jitter, latency, footprint, control.  Each appends its record to
+Suites: capacity, matrix, jitter, latency, footprint, control.  Each appends its record to
 perf/results/SUITE.jsonl (--no-keep: does not); compare reads two such files, or one line of each
 as FILE:N (counted from 1; -1 is the last, the default).
 """
@@ -21,7 +21,7 @@ from perf.bench import results
 from perf.bench.compare import compare, load, show
 from perf.bench.lab import PerfError, say
 
-SUITES = ("capacity", "jitter", "latency", "footprint", "control")
+SUITES = ("capacity", "matrix", "jitter", "latency", "footprint", "control")
 
 
 def run_suite(args: argparse.Namespace) -> int:

@@ -3,7 +3,8 @@
 Rows: (a) vcfwd on AF_XDP, (b) vcfwd on sockets, each paced (every leg at twice its share of what is
 offered) and unpaced, (b) with GSO unpaced, (c) bare AF_XDP, (g) the same with GCM, (d) bare
 sockets, (h) the same with GCM, (e) rtpengine with SRTP GCM, ten publishers, (f) asyncio.
-Every round runs every row once; ratios are taken within a round.
+Every round runs every row once; ratios are taken within a round.  Other fan-outs, sizes and ciphers
+are the suite `matrix`.
 
 One stream fills the core, which no camera does: the histories of (a) and (b) get the slots that a
 second of such a stream needs (HISTORY_SLOTS); all else is as shipped.
@@ -237,7 +238,7 @@ def run(quick: bool) -> dict[str, Any]:
         fan = fan1000(lab, meter, 3.0 if quick else 10.0)
         active = active50(lab, meter, 3.0 if quick else 10.0)
     fields, spreads, reasons = ratio_fields(rows)
-    record = {
+    return {
         **fields,
         "fan1000_lost": fan["lost"],
         "active50_lost": active["lost"],
@@ -252,30 +253,5 @@ def run(quick: bool) -> dict[str, Any]:
             "copies": case.copies, "size": case.size, "suite": case.suite, "rounds": rounds,
             "pace_factor": vcfwd.Vcfwd.PACE_FACTOR, "history_slots": HISTORY_SLOTS,
         },
+        "seconds": round(time.monotonic() - began, 1),
     }  # fmt: skip
-    if not quick:
-        record["matrix"] = matrix(timing)
-    return {**record, "seconds": round(time.monotonic() - began, 1)}
-
-
-MATRIX_ROWS = (A, B, A_FREE, B_GSO, BareXdp.name, BareXdpGcm.name)
-
-
-def matrix(timing: Timing) -> list[dict[str, Any]]:
-    """The other fan-outs, sizes and suites, and two workers: one round less, the same rows."""
-    found = []
-    cases = [Case(copies, size) for copies in (1, 10, 50, 1000) for size in (160, 1200)]
-    cases += [Case(10, 160, "sha1"), Case(10, 1200, "sha1"), Case(10, 1200, workers=2)]
-    for case in cases:
-        if case == Case():
-            continue
-        names = MATRIX_ROWS if case.workers == 1 else (A, B)
-        with Lab(queues=case.workers) as lab:
-            rows = compare(lab, case, names, 3, timing, meters.Meter(lab))
-        fields, spreads, reasons = ratio_fields(rows)
-        found.append({
-            "copies": case.copies, "size": case.size, "suite": case.suite,
-            "workers": case.workers, **fields, "spread": spreads, "reasons": reasons,
-            "rows": {name: row.record() for name, row in rows.items()},
-        })  # fmt: skip
-    return found

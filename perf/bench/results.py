@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from forwarder.dataplane.process import find_binary
+from forwarder.dataplane.spawn import find_binary
 from perf.bench.classes import shipped
 from perf.bench.lab import ROOT
 from perf.bench.meter import busy_share, spin_gaps

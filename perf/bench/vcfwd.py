@@ -20,8 +20,9 @@ from typing import Any, ClassVar, TypeVar
 from forwarder.commands import Command
 from forwarder.dataplane.commands import CommandClient
 from forwarder.dataplane.control import Control
-from forwarder.dataplane.process import DataPlane, find_binary
+from forwarder.dataplane.process import DataPlane
 from forwarder.dataplane.setup import Interface, Local, Setup, SetupFlags
+from forwarder.dataplane.spawn import find_binary
 from forwarder.dataplane.steering import Flow, Rates, Steering, ensure_bpffs
 from forwarder.dataplane.tally import Snapshot, imbalance
 from forwarder.table import Tuple5
@@ -56,7 +57,7 @@ class BenchPlane(DataPlane):
         for lost in list(self.on_lost):
             lost()
 
-    def _spawn(self) -> Control:
+    async def _reach(self) -> Control:
         original = subprocess.Popen
 
         def popen(*args: Any, **kwargs: Any) -> subprocess.Popen[bytes]:
@@ -64,7 +65,7 @@ class BenchPlane(DataPlane):
 
         subprocess.Popen = popen  # type: ignore[assignment,misc]
         try:
-            return super()._spawn()
+            return await super()._reach()
         finally:
             subprocess.Popen = original  # type: ignore[misc]
 
