@@ -1,0 +1,388 @@
+"""WebRTC through a real node, packet by packet: layers by rid, resends both ways, who speaks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import struct
+from collections.abc import AsyncIterator, Callable
+from itertools import pairwise
+from pathlib import Path
+
+import httpx
+import pylibsrtp
+import pytest
+from bare_peer import MID, OPUS, RID, RTX, VP8, Peer, rtp
+from node_kit import PATIENCE_S, PERIOD_S, Site, node_of, until
+from session_kit import page
+from webrtc_kit import http, impatient, on_loopback
+
+from forwarder.client import rtcp
+from forwarder.client.rtp import RtpPacket, is_rtcp, parse
+from forwarder.rooms.roles import Role
+from forwarder.rtp.suites import Suite
+from forwarder.signaling import messages as m
+
+__all__ = ["impatient", "on_loopback"]
+RIDS = ("lo", "hi")
+RRID = 11
+KEY_FRAME = bytes.fromhex("90800110 00 00 9d 01 2a a0 00 78 00".replace(" ", ""))
+"""A VP8 descriptor with a picture id of 7 bits, and the head of a key frame (RFC 7741)."""
+DELTA = bytes.fromhex("90800111 00 00".replace(" ", ""))
+
+
+def picture(number: int, *, key: bool, size: int = 400) -> bytes:
+    """A frame of VP8 in one packet, with its picture id."""
+    head = bytearray(KEY_FRAME if key else DELTA)
+    head[2] = number & 0x7F
+    return bytes(head) + bytes(size)
+
+
+def labelled(
+    pt: int, ssrc: int, number: int, payload: bytes, *, at: int | None = None, **labels: str
+) -> bytes:
+    """An RTP packet of picture `at` (where it is not `number`), 30 a second, that says by its
+    labels `mid`, `rid` and `rrid` whose it is."""
+    ids = {"mid": MID, "rid": RID, "rrid": RRID}
+    elements = b"".join(
+        bytes([ids[name] << 4 | (len(value) - 1)]) + value.encode()
+        for name, value in labels.items()
+    )
+    elements += bytes(-len(elements) % 4)
+    when = (number if at is None else at) * 3000
+    head = struct.pack("!BBHII", 0x90, 0x80 | pt, number & 0xFFFF, when, ssrc)
+    return head + struct.pack("!HH", 0xBEDE, len(elements) // 4) + elements + payload
+
+
+class Ears(Peer):
+    """Opens what comes once it is connected."""
+
+    def __init__(self, kind: str, token: str, query: str = "") -> None:
+        super().__init__(kind, token)
+        self.query = query
+        self.packets: list[RtpPacket] = []
+        self.gaps: list[int] = []
+        """Numbers that were asked for by NACK."""
+        self._in: pylibsrtp.Session | None = None
+
+    async def post(self, client: httpx.AsyncClient) -> httpx.Response:
+        headers = self.headers | {"content-type": "application/sdp"}
+        target = f"/{self.kind}/{self.room}{self.query}"
+        return await client.post(target, content=self.offer(), headers=headers)
+
+    async def connect(self, client: httpx.AsyncClient) -> None:
+        await super().connect(client)
+        _, _, key, salt = self.dtls.keys(Suite.GCM)
+        self._in = pylibsrtp.Session(
+            pylibsrtp.Policy(
+                key=key + salt,
+                ssrc_type=pylibsrtp.Policy.SSRC_ANY_INBOUND,
+                srtp_profile=pylibsrtp.Policy.SRTP_PROFILE_AEAD_AES_128_GCM,
+            )
+        )
+        asyncio.get_running_loop().add_reader(self.sock.fileno(), self._readable)
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self.sock.fileno())
+        super().close()
+
+    def _readable(self) -> None:
+        assert self._in is not None
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                data = self.sock.recv(4096)
+                if not 128 <= data[0] <= 191:
+                    continue
+                if is_rtcp(data):
+                    self.gaps += asked_for(self._in.unprotect_rtcp(data))
+                elif packet := parse(self._in.unprotect(data)):
+                    self.packets.append(packet)
+
+    def of(self, pt: int) -> list[RtpPacket]:
+        return [packet for packet in self.packets if packet.pt == pt]
+
+
+def asked_for(compound: bytes) -> list[int]:
+    """The numbers in generic NACKs (RFC 4585 section 6.2.1)."""
+    found: list[int] = []
+    while len(compound) >= 4:
+        size = 4 * (int.from_bytes(compound[2:4], "big") + 1)
+        if compound[1] == 205 and compound[0] & 31 == 1:
+            for first, mask in struct.iter_unpack("!HH", compound[12:size]):
+                found += [first, *(first + 1 + n for n in range(16) if mask >> n & 1)]
+        compound = compound[size:]
+    return found
+
+
+class Camera(Ears):
+    """Publishes a picture in two layers that are known by their rids alone."""
+
+    def offer(self) -> str:
+        lines = [
+            "a=extmap:10 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
+            "a=extmap:11 urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",
+            *(f"a=rid:{rid} send" for rid in RIDS),
+            f"a=simulcast:send {';'.join(RIDS)}",
+        ]
+        return super().offer() + "\r\n".join([*lines, ""])
+
+    async def film(self, stop: asyncio.Event) -> None:
+        """30 frames a second in both layers, each of its own size; a key frame each second."""
+        number = 0
+        while not stop.is_set():
+            for n, rid in enumerate(RIDS):
+                data = picture(number, key=number % 15 == 0, size=200 * (n + 1))
+                packet = labelled(VP8, 0xC0 + n, number, data, mid="1", rid=rid)
+                self.send_rtp(packet)
+            number += 1
+            await asyncio.sleep(1 / 30)
+
+
+def section(text: str, kind: str) -> str:
+    """An m-line of an answer with its attributes."""
+    (found,) = [part for part in text.split("\r\nm=") if part.startswith(kind)]
+    return found
+
+
+@contextlib.asynccontextmanager
+async def filming(camera: Camera) -> AsyncIterator[None]:
+    stop = asyncio.Event()
+    task = asyncio.create_task(camera.film(stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await task
+
+
+async def test_layers_are_known_by_rid_and_switched_by_wish(tmp_path: Path) -> None:
+    """No SSRC is signalled: the worker binds both layers at their first packets; `&layer=` chooses,
+    numbers and picture ids go on without a seam."""
+    site = Site(tmp_path)
+    async with (
+        node_of(site) as node,
+        http(site) as client,
+        Camera("whip", site.token("camera")) as camera,
+        Ears("whep", site.token("low", Role.PASSIVE), "?layer=low") as low,
+        Ears("whep", site.token("high", Role.PASSIVE), "?layer=high") as high,
+    ):
+        await site.room()
+        await camera.connect(client)
+        video = section(camera.answer, "video")
+        assert [f"a=rid:{rid} recv" in video for rid in RIDS] == [True, True]
+        assert f"a=simulcast:recv {';'.join(RIDS)}" in video
+        (track,) = [t for t in node.rooms.state.tracks.values() if t.kind == "video"]
+        assert [layer.spec.rid for layer in track.layers] == list(RIDS)
+        await low.connect(client)
+        await high.connect(client)
+        sizes = {len(picture(1, key=False, size=200 * n)) for n in (1, 2)}
+        async with filming(camera):
+            for screen, size in ((low, min(sizes)), (high, max(sizes))):
+                await until(lambda s=screen: len(s.of(VP8)) > 40, "pictures come")  # type: ignore[misc]
+                deltas = {len(p.payload) for p in screen.of(VP8)[5:] if p.payload[3] & 1}
+                assert deltas == {size}
+                numbers = [packet.seq for packet in screen.of(VP8)]
+                assert numbers == [(numbers[0] + n) & 0xFFFF for n in range(len(numbers))]
+        status = await node.status()
+        assert status["balanced"], status["imbalance"]
+        assert status["drops"].get("unknown_ssrc", 0) == 0
+
+
+async def test_a_receiver_that_can_take_less_gets_the_lower_layer(tmp_path: Path) -> None:
+    """REMB chooses; the switch is at a key frame, the stream stays the same one."""
+    site = Site(tmp_path)
+    async with (
+        node_of(site) as node,
+        http(site) as client,
+        Camera("whip", site.token("camera")) as camera,
+        Ears("whep", site.token("eve", Role.PASSIVE)) as eve,
+    ):
+        await site.room()
+        await camera.connect(client)
+        await eve.connect(client)
+        me = next(p for p in node.rooms.participants() if p.name == "eve")
+
+        def layer() -> int:
+            (found,) = [s.layer for s in me.subscriptions.values() if s.track.kind == "video"]
+            return found
+
+        async with filming(camera):
+            await until(lambda: len(eve.of(VP8)) > 20 and layer() == 1, "the top layer comes")
+            (track,) = [t for t in node.rooms.state.tracks.values() if t.kind == "video"]
+            await until(lambda: all(x.bitrate for x in track.layers), "the layers are measured")
+            low, high = (x.bitrate or 0 for x in track.layers)
+            assert low < high
+            eve.send_rtcp(remb((low + high) // 2 + 20_000, eve.ssrcs))
+            await until(lambda: layer() == 0, "the lower layer is chosen")
+            had = len(eve.of(VP8))
+            small = len(picture(0, key=False, size=200))
+
+            def lower() -> bool:
+                return [len(p.payload) for p in eve.of(VP8)[had:]][-5:].count(small) >= 4
+
+            await until(lower, "the lower layer comes")
+        packets = eve.of(VP8)
+        assert len({packet.ssrc for packet in packets}) == 1
+        numbers = [packet.seq for packet in packets]
+        assert numbers == [(numbers[0] + n) & 0xFFFF for n in range(len(numbers))]
+        ids = [packet.payload[2] for packet in packets]
+        assert all((b - a) & 0x7F == 1 for a, b in pairwise(ids)), ids
+
+
+def remb(bps: int, ssrcs: list[int]) -> bytes:
+    """draft-alvestrand-rmcat-remb-03 behind an empty receiver report."""
+    exponent = max(0, bps.bit_length() - 18)
+    body = struct.pack("!II4sBBH", 1, 0, b"REMB", len(ssrcs), 0, 0)
+    body = body[:-3] + ((exponent << 18) | (bps >> exponent)).to_bytes(3, "big")
+    body += b"".join(struct.pack("!I", ssrc) for ssrc in ssrcs)
+    return rtcp.receiver_report(1, []) + struct.pack("!BBH", 0x8F, 206, len(body) // 4) + body
+
+
+def nack(ssrc: int, numbers: list[int]) -> bytes:
+    """RFC 4585 section 6.2.1."""
+    body = struct.pack("!II", 1, ssrc) + b"".join(struct.pack("!HH", n, 0) for n in numbers)
+    return rtcp.receiver_report(1, []) + struct.pack("!BBH", 0x81, 205, len(body) // 4) + body
+
+
+async def test_what_is_lost_comes_again_on_rtx_both_ways(tmp_path: Path) -> None:
+    """The node asks the publisher for a gap and takes it from its RTX stream; a viewer that asks
+    gets it on the RTX stream of its slot (RFC 4588)."""
+    site = Site(tmp_path)
+    async with (
+        node_of(site) as node,
+        http(site) as client,
+        Ears("whip", site.token("camera")) as camera,
+        Ears("whep", site.token("eve", Role.PASSIVE)) as eve,
+    ):
+        await site.room()
+        await camera.connect(client)
+        await eve.connect(client)
+        assert "a=ssrc-group:FID" in section(eve.answer, "video")
+
+        def send(number: int) -> None:
+            data = picture(number, key=number == 0)
+            camera.send_rtp(labelled(VP8, 0xC0, number, data, mid="1"))
+
+        lost = 20
+        number = 0
+        async with asyncio.timeout(PATIENCE_S):
+            while lost not in camera.gaps or len(eve.of(VP8)) < 30:
+                if number != lost:
+                    send(number)
+                number += 1
+                await asyncio.sleep(PERIOD_S)
+        before = {packet.payload[2] for packet in eve.of(VP8)}
+        assert lost not in before
+        again = lost.to_bytes(2, "big") + picture(lost, key=False)
+        camera.send_rtp(labelled(RTX, 0xC1, 1, again, at=lost, mid="1"))
+        await until(
+            lambda: lost in {packet.payload[2] for packet in eve.of(VP8)}, "the gap is filled"
+        )
+        packets = sorted(eve.of(VP8), key=lambda packet: packet.payload[2])
+        asked = packets[5]
+        eve.send_rtcp(nack(asked.ssrc, [asked.seq]))
+        await until(lambda: eve.of(RTX), "a resend comes")
+        (resent,) = eve.of(RTX)
+        assert resent.ssrc != asked.ssrc and resent.ssrc in eve.ssrcs
+        assert resent.payload == asked.seq.to_bytes(2, "big") + asked.payload
+        status = await node.status()
+        assert status["balanced"], status["imbalance"]
+
+
+async def speak(peer: Peer, level: int, condition: Callable[[], object], first: int) -> int:
+    """Sound of this level (-dBov) until it is so; the number of the next packet."""
+    number = first
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():
+            peer.send_rtp(rtp(OPUS, 0xA0, number, bytes(40), mid="0", level=level))
+            number += 1
+            await asyncio.sleep(0.02)
+    return number
+
+
+@pytest.mark.usefixtures("on_loopback", "impatient")
+async def test_who_speaks_is_told_and_heard_without_a_pair(tmp_path: Path) -> None:
+    """The whole way: levels in the worker, the judgement in the rooms, `speaker` to the page; a
+    voice without a pair gets the slot for sound alone."""
+    site = Site(tmp_path)
+    async with (
+        node_of(site) as node,
+        http(site) as client,
+        Ears("whip", site.token("ada")) as ada,
+        Ears("whip", site.token("bob")) as bob,
+        page(site, "eve", Role.PASSIVE, pairs=1, sounds=1) as eve,
+    ):
+        await site.room()
+        await ada.connect(client)
+        await bob.connect(client)
+        await eve.join()
+        ids = {p.name: p.id for p in node.rooms.participants()}
+        await eve.shows(ids["ada"])
+        await until(lambda: eve.pc.connectionState == "connected", "connected")
+        assert eve.of(m.SpeakerChanged) == []
+
+        def speaker() -> str | None:
+            told = eve.of(m.SpeakerChanged)
+            return told[-1].participant_id if told else None
+
+        await speak(bob, 20, lambda: speaker() == ids["bob"], 1)
+        (alone,) = [slot for slot in eve.slots.values() if slot.pair == -1]
+        assert alone.kind == "audio"
+
+        def heard() -> bool:
+            return eve.slots[alone.mid].participant_id == ids["bob"]
+
+        await speak(bob, 20, heard, 5000)
+        await speak(ada, 10, lambda: speaker() == ids["ada"], 1)
+
+
+async def test_a_viewer_by_whep_follows_who_speaks(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    async with (
+        node_of(site) as node,
+        http(site) as client,
+        Ears("whip", site.token("ada")) as ada,
+        Ears("whip", site.token("bob")) as bob,
+        Ears("whep", site.token("eve", Role.PASSIVE)) as eve,
+    ):
+        await site.room()
+        await ada.connect(client)
+        await bob.connect(client)
+        await eve.connect(client)
+        me = next(p for p in node.rooms.participants() if p.name == "eve")
+
+        def shown() -> set[str]:
+            return {s.track.publisher.name for s in me.subscriptions.values()}
+
+        await until(lambda: shown() == {"ada"}, "who came first is shown first")
+        number = await speak(bob, 20, lambda: shown() == {"bob"}, 1)
+        assert number > 1
+        async with Ears("whep", site.token("pin", Role.PASSIVE)) as pinned:
+            ids = {p.name: p.id for p in node.rooms.participants()}
+            pinned.query = f"?participant={ids['ada']}"
+            await pinned.connect(client)
+            other = next(p for p in node.rooms.participants() if p.name == "pin")
+            await until(lambda: other.subscriptions, "it is shown somebody")
+            assert {s.track.publisher.name for s in other.subscriptions.values()} == {"ada"}
+
+
+async def test_candidates_are_the_advertised_addresses(tmp_path: Path) -> None:
+    """Behind a 1:1 NAT the node is asked at an address that it does not have."""
+    site = Site(tmp_path, change={"network": {"advertised_addresses": ["192.0.2.10"]}})
+    async with (
+        node_of(site) as node,
+        http(site) as client,
+        Peer("whip", site.token("ada")) as ada,
+    ):
+        await site.room()
+        await ada.join(client)
+        candidates = re.findall(r"^a=candidate:(.*)\r$", ada.answer, re.MULTILINE)
+        assert {line.split()[4] for line in candidates} == {"192.0.2.10"}
+        assert {int(line.split()[5]) for line in candidates} == {site.port}
+        ada.node = ("127.0.0.1", site.port)  # what the NAT makes of it
+        await ada.check()
+        await ada.handshake()
+        (me,) = node.rooms.participants()
+        await until(lambda: me.keyed, "it has its keys")
+        assert me.tuples[0].local_ip == "127.0.0.1"
