@@ -212,27 +212,20 @@ static void add_departure(struct vc_worker *w, struct vc_leg *leg, struct vc_rou
     w->seal.cnt++;
 }
 
-/* What depends on the source changes: a process that died in the middle had none. */
-static void store_stretch(const struct vc_route *route)
-{
-    struct vc_tx_index *store = route->store;
-
-    __atomic_store_n(&store->source, VC_NONE, __ATOMIC_RELAXED);
-    VC_INDEX_FENCE();
-    store->id_offset = vc_rewrite_offset(&route->rewrite);
-    store->last_ns = route->last_arrival_ns;
-    store->last_ts = route->last_out_ts;
-}
-
-/* What the next process must know if this one dies now; before the packet can leave. */
+/* What the next process must know if this one dies now; before the packet can leave.  One that dies
+   while what depends on the source is written had none. */
 static void store_index(const struct vc_leg *leg, struct vc_route *route, uint64_t out,
                         uint32_t octets)
 {
     struct vc_tx_index *store = route->store;
-    uint32_t source = route->switched ? VC_NONE : route->feeds[0].source; /* not begun: none */
+    int changed = store->source != route->feeds[0].source || route->rewrite.changed;
 
-    if (vc_unlikely(store->source != source || route->rewrite.changed)) {
-        store_stretch(route);
+    if (vc_unlikely(changed)) {
+        __atomic_store_n(&store->source, VC_NONE, __ATOMIC_RELAXED);
+        VC_INDEX_FENCE();
+        store->id_offset = vc_rewrite_offset(&route->rewrite);
+        store->last_ns = route->last_arrival_ns;
+        store->last_ts = route->last_out_ts;
         route->rewrite.changed = 0;
     }
     if (!store->started || out > store->highest)
@@ -240,8 +233,8 @@ static void store_index(const struct vc_leg *leg, struct vc_route *route, uint64
     __atomic_store_n(&store->offset, vc_numbering_offset(&route->numbering), __ATOMIC_RELEASE);
     store->ids = route->rewrite.highest;
     store->ts_offset = route->ts_offset;
-    VC_INDEX_FENCE();
-    __atomic_store_n(&store->source, source, __ATOMIC_RELEASE);
+    if (vc_unlikely(changed) && !route->switched) /* else the source has not begun */
+        __atomic_store_n(&store->source, route->feeds[0].source, __ATOMIC_RELEASE);
     store->key_id = leg->key_id;
     store->packets++;
     store->octets += octets;
