@@ -33,6 +33,7 @@ from forwarder.configchecks import (
     is_path,
     is_path_or_empty,
     is_token_keys,
+    is_turn_url,
     list_of,
     nearest,
     one_of,
@@ -40,6 +41,7 @@ from forwarder.configchecks import (
     text,
     whole,
 )
+from forwarder.configdirs import exposed, settle_directories
 from forwarder.errors import ConfigError
 
 FILE_MAX = 1 << 20
@@ -145,6 +147,13 @@ class Guard:
 
 
 @dataclass(frozen=True)
+class Ice:
+    urls: tuple[str, ...] = list_of(8, is_turn_url, "URIs of TURN servers (RFC 7065)")
+    secret_file: str = checked(is_path_or_empty)
+    ttl_s: int = whole(60, 604_800)
+
+
+@dataclass(frozen=True)
 class Signaling:
     idle_timeout_s: int = whole(5, 600)
     max_sessions: int = whole(1, 1_000_000)
@@ -175,6 +184,7 @@ class Config:
     tune: Tune
     rooms: RoomLimits
     guard: Guard
+    ice: Ice
     signaling: Signaling
     metrics: Metrics
     log: Log
@@ -190,6 +200,7 @@ SECTIONS: dict[str, type[Any]] = {
     "tune": Tune,
     "rooms": RoomLimits,
     "guard": Guard,
+    "ice": Ice,
     "signaling": Signaling,
     "metrics": Metrics,
     "log": Log,
@@ -294,54 +305,13 @@ def _cross_check(values: Mapping[str, Mapping[str, Any]], origin: str) -> Iterat
         )
     if bool(api["cert_file"]) != bool(api["key_file"]):
         yield f"{origin}: api.cert_file and api.key_file: give both, or neither"
+    if bool(values["ice"]["urls"]) != bool(values["ice"]["secret_file"]):
+        yield f"{origin}: ice.urls and ice.secret_file: give both, or neither"
     if dataplane["cpus"] and len(dataplane["cpus"]) != dataplane["workers"]:
         yield (
             f"{origin}: dataplane.cpus names {len(dataplane['cpus'])} processors for "
             f"{dataplane['workers']} workers: as many as workers, or none"
         )
-
-
-# ---- directories that the user can write to ------------------------------------------------------
-
-
-def _writable(path: str) -> bool:
-    """Whether the directory, or the nearest one above it that exists, can be written to."""
-    here = Path(path)
-    while not here.exists():
-        here = here.parent
-    return here.is_dir() and os.access(here, os.W_OK | os.X_OK)
-
-
-def _fallback(name: str, environ: Mapping[str, str], euid: int) -> str:
-    if name == "run_dir":
-        base = environ.get("XDG_RUNTIME_DIR", "")
-        return f"{base}/vcfwd" if base.startswith("/") else f"/tmp/vcfwd-{euid}"
-    base = environ.get("XDG_STATE_HOME", "")
-    home = environ.get("HOME", "")
-    if base.startswith("/"):
-        return f"{base}/vcfwd"
-    return f"{home}/.local/state/vcfwd" if home.startswith("/") else f"/tmp/vcfwd-{euid}/state"
-
-
-def _exposed(path: str | os.PathLike[str] | None, given: set[str]) -> list[str]:
-    """A sentence, if others can read the token secrets in the file."""
-    if path is None or "api.token_keys" not in given or not os.stat(path).st_mode & 0o004:
-        return []
-    return [f"{path}: everybody on this host can read its api.token_keys: chmod 600 {path}"]
-
-
-def _settle_directories(
-    node: dict[str, Any], given: set[str], environ: Mapping[str, str], euid: int
-) -> list[str]:
-    """Replaces default directories that this user cannot write to; says so in sentences."""
-    notes = []
-    for name in ("run_dir", "state_dir"):
-        if euid == 0 or f"node.{name}" in given or _writable(node[name]):
-            continue
-        own = _fallback(name, environ, euid)
-        notes.append(f"node.{name}: {node[name]} is not writable without root; using {own}")
-        node[name] = own
-    return notes
 
 
 # ---- the door ------------------------------------------------------------------------------------
@@ -376,13 +346,13 @@ def load(
     faults.extend(_cross_check(values, origin))
     if faults:
         raise ConfigError(faults)
-    notes = _settle_directories(
+    notes = settle_directories(
         values["node"],
         given,
         os.environ if environ is None else environ,
         os.geteuid() if euid is None else euid,
     )
-    return _build(values, (*notes, *_exposed(path, given)))
+    return _build(values, (*notes, *exposed(path, given)))
 
 
 def _build(values: dict[str, dict[str, Any]], notes: tuple[str, ...]) -> Config:

@@ -109,6 +109,13 @@ def is_origin(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"\*|https?://[^\s/]{1,255}", value) is not None
 
 
+def is_turn_url(value: Any) -> bool:
+    """RFC 7065: turn:host[:port][?transport=udp|tcp], an IPv6 address in brackets."""
+    host = r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9.-]{1,253})"
+    form = rf"turns?:{host}(:[0-9]{{1,5}})?(\?transport=(udp|tcp))?"
+    return isinstance(value, str) and re.fullmatch(form, value) is not None
+
+
 def is_token_keys(value: Any) -> str | None:
     what = (
         "a list of 1 to 8 tables with kid (1 to 64 characters, each once) "

@@ -31,6 +31,7 @@ from forwarder.signaling.backend import Backend, RoomDetail, RoomInfo, WebRtc
 from forwarder.signaling.bounds import bounded, problem
 from forwarder.signaling.framing import excerpt
 from forwarder.signaling.tokens import NAME_MAX, TTL_DEFAULT_S, TTL_MAX_S, Tokens
+from forwarder.signaling.turn import Turn
 
 logger = logging.getLogger(__name__)
 
@@ -285,6 +286,7 @@ def build(
     cors_origins: Sequence[str] = (),
     webrtc: WebRtc | None = None,
     drain: draining.Drainer | None = None,
+    turn: Turn | None = None,
 ) -> AsgiApp:
     """The application.  `metrics` returns the Prometheus text; `webrtc` serves WHIP and WHEP."""
     app = FastAPI(
@@ -298,7 +300,7 @@ def build(
     )
     app.include_router(public)
     if webrtc is not None:
-        whip.add_routes(app, webrtc, tokens)
+        whip.add_routes(app, webrtc, tokens, turn)
     if metrics is not None:
         app.add_route(metrics_path, _metrics, methods=["GET"], include_in_schema=False)
     app.add_route("/v1/openapi.json", _openapi, methods=["GET"], include_in_schema=False)

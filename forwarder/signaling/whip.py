@@ -14,6 +14,7 @@ every track.  `{id}` cannot be guessed.  `participant`: only this one, else who 
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ from forwarder.signaling.backend import WebRtc
 from forwarder.signaling.bounds import problem
 from forwarder.signaling.sdp.model import Way
 from forwarder.signaling.tokens import Claims, Tokens
+from forwarder.signaling.turn import Turn
 
 SDP: Final = "application/sdp"
 FRAGMENT: Final = "application/trickle-ice-sdpfrag"
@@ -37,9 +39,9 @@ EXPOSED: Final = ("Location", "Link", "ETag", "Accept-Post", "Accept-Patch", "Re
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
-def add_routes(app: FastAPI, webrtc: WebRtc, tokens: Tokens) -> None:
-    """Adds /whip and /whep to the API."""
-    endpoint = Endpoint(webrtc, tokens)
+def add_routes(app: FastAPI, webrtc: WebRtc, tokens: Tokens, turn: Turn | None = None) -> None:
+    """Adds /whip and /whep to the API.  Clients are told of the TURN servers."""
+    endpoint = Endpoint(webrtc, tokens, turn)
     for name in WAYS:
         collection, session = f"/{name}/{{room}}", f"/{name}/{{room}}/{{resource}}"
         both = {"OPTIONS": endpoint.options}
@@ -73,9 +75,10 @@ def _refused(error: CodedError) -> Response:
 class Endpoint:
     """The methods; one object serves all rooms."""
 
-    def __init__(self, webrtc: WebRtc, tokens: Tokens) -> None:
+    def __init__(self, webrtc: WebRtc, tokens: Tokens, turn: Turn | None) -> None:
         self._webrtc = webrtc
         self._tokens = tokens
+        self._turn = turn
 
     async def post(self, request: Request) -> Response:
         way, claims = self._authorize(request)
@@ -90,7 +93,7 @@ class Endpoint:
             "accept-patch": FRAGMENT,
             "content-type": SDP,
         }
-        return Response(made.sdp, 201, headers)
+        return self._linked(Response(made.sdp, 201, headers))
 
     async def patch(self, request: Request) -> Response:
         way, claims = self._authorize(request)
@@ -117,10 +120,22 @@ class Endpoint:
         return Response(status_code=200)
 
     async def options(self, request: Request) -> Response:
-        """RFC 9725 section 4.1: what may be posted; needs no token."""
+        """RFC 9725 section 4.1: what may be posted; needs no token.  One with a token is told the
+        TURN servers before it makes its offer (section 4.6)."""
         if "resource" in request.path_params:
             return Response(status_code=200, headers={"accept-patch": FRAGMENT})
-        return Response(status_code=200, headers={"accept-post": SDP})
+        answer = Response(status_code=200, headers={"accept-post": SDP})
+        if "authorization" in request.headers:
+            self._authorize(request)
+            return self._linked(answer)
+        return answer
+
+    def _linked(self, response: Response) -> Response:
+        # The name means nothing: what a TURN server logs leads to no session and no person.
+        links = self._turn.links(secrets.token_hex(8)) if self._turn is not None else []
+        for link in links:
+            response.headers.append("link", link)
+        return response
 
     def _authorize(self, request: Request) -> tuple[Way, Claims]:
         """Raises TokenError: 401."""

@@ -23,6 +23,7 @@ from forwarder.rtp.codecs import Codec
 from forwarder.signaling import messages as m
 from forwarder.signaling.backend import RoomDetail, RoomInfo, Session
 from forwarder.signaling.tokens import Claims
+from forwarder.signaling.turn import Turn
 from forwarder.supervisor import views
 from forwarder.table import Tuple5
 
@@ -89,6 +90,8 @@ class RoomsBackend:
         self.on_event: Callable[[events.Event], None] | None = None
         """Hears each event before the sessions do."""
         self.offers: Offers | None = None
+        self.turn: Turn | None = None
+        """Tells browsers of TURN servers."""
 
     # ---- sessions ---------------------------------------------------------------------------
 
@@ -142,6 +145,7 @@ class RoomsBackend:
             re=re,
             resumed=resumed,
             answer=answer,
+            ice_servers=self.turn.servers(me.id) if self.turn and me.peer is not None else (),
         )
 
     def session_opened(self, participant_id: ParticipantId, session: Session) -> None:

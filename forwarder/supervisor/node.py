@@ -32,6 +32,7 @@ from forwarder.signaling.hub import Hub
 from forwarder.signaling.server import QuicServer
 from forwarder.signaling.session import Counters
 from forwarder.signaling.tokens import Tokens, check_keys, signing_keys
+from forwarder.signaling.turn import Turn
 from forwarder.store.store import Store
 from forwarder.supervisor import identity, status
 from forwarder.supervisor.backend import RoomsBackend
@@ -177,6 +178,7 @@ class Node:
         )
         self._backend.on_event = self._browsers.on_event
         self._backend.offers = self._browsers
+        self._backend.turn = Turn.of(config.ice, self._clock)
         self._senses = Senses(self._rooms, datapath.plane, self._clock, self._backend.announce)
         self._closing.callback(self._browsers.close)
         self._take_up_legs()
@@ -211,6 +213,7 @@ class Node:
             cors_origins=config.api.cors_origins,
             webrtc=self._browsers,
             drain=self.drain,
+            turn=self._backend.turn,
         )
         self._slow = SlowPath(
             self._clock, self._ice, self._backend.tuples_changed, self._browsers.datagram

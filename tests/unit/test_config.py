@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder import config
+from forwarder import config, configdirs
 from forwarder.errors import ConfigError
 from forwarder.signaling.tokens import EXAMPLE_KEY
 
@@ -195,7 +195,7 @@ def test_unreadable_files(tmp_path):
 
 
 def test_directories_fall_back_without_root(monkeypatch):
-    monkeypatch.setattr(config, "_writable", lambda path: False)
+    monkeypatch.setattr(configdirs, "_writable", lambda path: False)
     c = config.load(environ={"XDG_RUNTIME_DIR": "/run/user/7", "HOME": "/home/u"}, euid=7)
     assert c.node.run_dir == "/run/user/7/vcfwd"
     assert c.network.bpf_pin_dir == "/run/user/7/vcfwd/bpf"
