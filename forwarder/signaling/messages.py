@@ -30,12 +30,22 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from forwarder.errors import ErrorCode
 from forwarder.rooms.roles import Role
 from forwarder.rtp.codecs import Codec, Kind
 from forwarder.rtp.suites import Suite
+from forwarder.signaling import parts
+
+IceServer = parts.IceServer
+MediaOffer = parts.MediaOffer
+Message = parts.Message
+ParticipantInfo = parts.ParticipantInfo
+PublishedTrack = parts.PublishedTrack
+SlotInfo = parts.SlotInfo
+SubscriptionInfo = parts.SubscriptionInfo
+TrackInfo = parts.TrackInfo
 
 VERSION = 1
 MESSAGE_MAX = 256 * 1024  # bytes: a browser's offer with 25 pairs and its line ends as JSON
@@ -52,10 +62,6 @@ PayloadType = Annotated[int, Field(ge=0, le=127)]
 Sdp = Annotated[str, Field(max_length=SDP_MAX)]
 
 
-class Message(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 # ---- client -> server ----------------------------------------------------------------------
 
 
@@ -68,7 +74,9 @@ class Join(Message):
     v: int
     client: Annotated[str, Field(max_length=128)] = ""
     resume: Annotated[str, Field(max_length=256)] | None = None
-    suites: Annotated[list[Suite], Field(min_length=1, max_length=4)] = [Suite.GCM, Suite.SHA1]
+    suites: Annotated[list[Suite], Field(min_length=1, max_length=4)] = Field(
+        default_factory=lambda: [Suite.GCM, Suite.SHA1]
+    )
     offer: Sdp | None = None
 
 
@@ -100,7 +108,7 @@ class Subscribe(Message):
 
     type: Literal["subscribe"] = "subscribe"
     id: RequestId
-    track_ids: Annotated[list[Label], Field(max_length=256)] = []
+    track_ids: Annotated[list[Label], Field(max_length=256)] = Field(default_factory=list)
     auto: bool = False
 
 
@@ -188,59 +196,6 @@ ClientMessage = Annotated[
 # ---- server -> client ----------------------------------------------------------------------
 
 
-class ParticipantInfo(Message):
-    id: str
-    name: str
-    role: Role
-
-
-class TrackInfo(Message):
-    id: str
-    participant_id: str
-    label: str
-    kind: Kind
-    codec: Codec
-    muted: bool = False
-
-
-class MediaOffer(Message):
-    """Where and how media goes.  Keys are base64 of key || salt (GCM 16 + 12 bytes, CM 16 + 14).
-
-    The client proves its address by a STUN binding request from its media socket with USERNAME
-    `ufrag:<anything>`, MESSAGE-INTEGRITY keyed by `password`, and USE-CANDIDATE (RFC 8445), and
-    repeats it at least every 15 s (consent, RFC 7675).
-    """
-
-    addresses: list[tuple[str, int]]  # IP, UDP port; all lead to this node
-    ufrag: str
-    password: str
-    suite: Suite
-    send_key: str  # client -> node
-    receive_key: str  # node -> client
-    rtcp_ssrc: int  # SSRC of the node's own RTCP
-    cname: str
-
-
-class SlotInfo(Message):
-    """A slot of a browser.  `pair`: with the audio or video of the same number, -1 for a voice
-    without a picture.  codec_unsupported: there is a track, and the browser cannot decode it."""
-
-    mid: str
-    pair: int
-    kind: Kind
-    state: Literal["waiting", "playing", "codec_unsupported"]
-    track_id: str | None = None
-    participant_id: str | None = None  # who publishes it
-
-
-class IceServer(Message):
-    """A TURN server of the operator's, in the form of RTCIceServer."""
-
-    urls: list[str]
-    username: str = ""
-    credential: str = ""
-
-
 class Welcome(Message):
     """`media` for a native client; `answer` (not after a resume) and `slots` for a browser."""
 
@@ -256,8 +211,8 @@ class Welcome(Message):
     tracks: list[TrackInfo]
     media: MediaOffer | None = None
     answer: str | None = None
-    slots: list[SlotInfo] = []
-    ice_servers: list[IceServer] = []
+    slots: list[SlotInfo] = Field(default_factory=list)
+    ice_servers: list[IceServer] = Field(default_factory=list)
 
 
 class Answer(Message):
@@ -268,27 +223,10 @@ class Answer(Message):
     sdp: str
 
 
-class PublishedTrack(Message):
-    label: str
-    track_id: str
-
-
 class Published(Message):
     type: Literal["published"] = "published"
     re: int
     tracks: list[PublishedTrack]
-
-
-class SubscriptionInfo(Message):
-    """What the client will receive for a track."""
-
-    track_id: str
-    participant_id: str
-    kind: Kind
-    codec: Codec
-    ssrc: int
-    pt: int
-    clock_hz: int
 
 
 class Subscribed(Message):
