@@ -77,6 +77,13 @@ class ViewingRooms:
             slots.new_slot(state, viewer, place)
         return viewer.slots[len(viewer.slots) - len(places) :]
 
+    def ask_again(self, participant_id: str) -> None:
+        """Somebody listens to the viewer again: what it was asked for before may be lost."""
+        viewer = self.state.participant(participant_id)
+        if viewer.asked_pairs:
+            viewer.asked_pairs = 0
+            self.state.refill.add(viewer.room_id)
+
     def fill_slots(self, now: float | None = None) -> None:
         """Call it after changes, before their events are told."""
         self._at(now)

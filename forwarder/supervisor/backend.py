@@ -155,6 +155,9 @@ class RoomsBackend:
             session.push(views.subscribed(me.subscriptions.values()))
         if me.leg_state is LegState.LIVE:
             session.push(m.LegState(state="live"))
+        if me.asked_pairs:  # while nobody listened
+            self._rooms.ask_again(participant_id)
+            self.announce()
 
     def session_lost(self, participant_id: ParticipantId) -> None:
         self._sessions.pop(participant_id, None)

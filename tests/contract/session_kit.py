@@ -138,6 +138,8 @@ class Page:
         self.welcome = welcome
         self.welcomes.append(welcome)
         self.slots = {slot.mid: slot for slot in welcome.slots}
+        if len(self.welcomes) == 1:  # what came after it may have been read before
+            self.slots.update({slot.mid: slot for slot in self.of(m.SlotChanged)})
 
     async def _back(self, welcome: m.Welcome) -> None:
         self._welcomed(welcome)

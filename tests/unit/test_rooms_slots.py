@@ -253,6 +253,18 @@ def test_growth_is_asked_for_ahead_of_need_and_once(rooms: Rooms) -> None:
     assert asked(rooms) == []
 
 
+def test_who_was_not_heard_is_asked_again(rooms: Rooms) -> None:
+    talker(rooms, 1)
+    me = session(rooms, pairs=1)
+    rooms.fill_slots()
+    assert asked(rooms) == [5]
+    rooms.ask_again(me.id)
+    rooms.fill_slots()
+    assert asked(rooms) == [5]
+    rooms.fill_slots()
+    assert asked(rooms) == []
+
+
 def test_a_page_asks_for_what_it_names_and_no_more(rooms: Rooms) -> None:
     me = session(rooms, pairs=2)
     people = [talker(rooms, n) for n in range(1, 5)]
