@@ -36,6 +36,9 @@ LOSS_HEAVY = 0.12
 """Smoothed loss that means too much is sent; 5 % of random loss stays far below it."""
 LOSS_WEIGHT = 0.4
 """Of the newest report."""
+JUDGED_BPS = 120_000
+"""Below this sum a few lost packets are a heavy share, and a receiver's estimate, which covers the
+streams with a send time alone (Chromium: video), lies below what is sent: no way is judged by it."""
 PAUSE_BELOW = 0.6
 """The first video's lowest layer is sent while the way carries this share of it."""
 AUDIO_BPS = 40_000
@@ -192,6 +195,9 @@ class Ladder:
 
     def _full(self, sent: int, now: float) -> bool:
         if now - self._lowered < SETTLE_S:
+            return False
+        if sent < JUDGED_BPS:
+            self.estimate.rebase()
             return False
         return self._loss >= LOSS_HEAVY or self.estimate.full(sent, now)
 

@@ -281,6 +281,15 @@ def test_a_picture_after_a_long_talk_is_not_paused() -> None:
         assert ladder.choose([camera(LOW, HIGH)], AUDIO, now + step) == [1]
 
 
+def test_a_trickle_is_not_judged() -> None:
+    """As measured with Chromium at 5 % loss: a still picture, and an estimate without its sound."""
+    ladder = Ladder(0.0)
+    for second in range(1, 30):
+        ladder.on_loss(0.2, float(second))
+        ladder.on_estimate(27_000 if second % 2 else 21_000, float(second))
+        assert ladder.choose([camera(35_000)], AUDIO, float(second)) == [0]
+
+
 # ---- in rooms ------------------------------------------------------------------------------------
 
 
