@@ -17,7 +17,7 @@ DEBS := gcc make clang llvm clang-format libclang-rt-14-dev libc6-dev linux-libc
 FLAME_DEBS := python3-bpfcc linux-headers-$(shell dpkg --print-architecture) linux-perf libc6-dbg
 
 # The browsers of `make demo-browser` and of tests/browser; nothing else needs them.
-BROWSER_DEBS := chromium firefox-esr fonts-dejavu-core
+BROWSER_DEBS := chromium firefox-esr coturn fonts-dejavu-core
 
 .PHONY: all setup debs venv build native ebpf dataplane demo test lint fuzz clean
 .DEFAULT_GOAL := all
