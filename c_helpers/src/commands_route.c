@@ -268,6 +268,7 @@ enum vc_status vc_command_route_remove(struct vc_worker *w, uint32_t id)
     if (route->next != VC_NONE)
         w->node->routes[route->next].prev = route->prev;
     leg->route_cnt--;
+    vc_route_forget(route);
     route->store->last_ns = route->last_arrival_ns;
     route->store->last_ts = route->last_out_ts;
     route->left = 1;

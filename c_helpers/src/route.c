@@ -300,6 +300,7 @@ void vc_route_switch(struct vc_worker *w, struct vc_route *route)
     link_feed(w, id);
     route->switch_at = UINT64_MAX;
     route->switched = 1;
+    vc_route_forget(route);
     vc_route_take_types(route);
     set_gate(route, 1);
 }

@@ -86,6 +86,11 @@ void vc_route_detach(struct vc_worker *w, struct vc_route *route, uint32_t which
 void vc_route_begin(struct vc_worker *w, struct vc_route *route, int restored);
 /* Another source: the next feed is attached and takes over as switch.h says. */
 void vc_route_change(struct vc_worker *w, struct vc_route *route, uint32_t source);
+/* What the index store holds for its source speaks of that one no more: the id may be given anew. */
+static inline void vc_route_forget(struct vc_route *route)
+{
+    __atomic_store_n(&route->store->source, VC_NONE, __ATOMIC_RELEASE);
+}
 /* From now on packets leave with next_types. */
 void vc_route_take_types(struct vc_route *route);
 /* Takes the next feed as the current one. */

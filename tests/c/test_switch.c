@@ -246,6 +246,39 @@ static void test_restart(uint32_t workers)
     stage_close();
 }
 
+/* A source's id is given to another stream after the route let go of it, and then the process dies: the
+   numbers that were known for that id are not those of the stream. */
+static void test_id_given_anew(int removed)
+{
+    struct vc_command end = { .type = VC_CMD_SOURCE_REMOVE, .u.id.id = 0 };
+    uint32_t frames;
+
+    open_vp8(1);
+    if (removed) {
+        CHECK_EQ(stage_route((struct vc_command){ .type = VC_CMD_ROUTE_REMOVE, .u.id.id = 1 }),
+                 VC_STATUS_OK);
+    } else {
+        encoders[1].wants_key = 1;
+        CHECK_EQ(stage_switch(1), VC_STATUS_OK);
+        for (int i = 0; i < 100 && world.node->routes[1].feeds[0].source == 0; i++)
+            stage_run(1);
+    }
+    CHECK_EQ(stage_route(end), VC_STATUS_OK);
+    encoders[0].ssrc += 0x100;
+    encoders[0].index = 7;
+    CHECK_EQ(stage_route(world_source_command(0, 0, encoders[0].ssrc, 1)), VC_STATUS_OK);
+    stage_run(100);
+    world_restart(&world);
+    frames = video.frames;
+    video.lax = sound.lax = 1;
+    video.unaligned = 1;
+    video.from = 99;
+    stage_table(0);
+    stage_run(500);
+    CHECK(video.frames > frames + 10);
+    stage_close();
+}
+
 /* Both encode a picture at once: its second coming is a tick ahead, and it is taken back. */
 static void test_same_picture(void)
 {
@@ -343,6 +376,8 @@ int main(void)
         test_set_again(n);
         test_restart(n);
     }
+    test_id_given_anew(0);
+    test_id_given_anew(1);
     test_same_picture();
     test_lies();
     test_types();
