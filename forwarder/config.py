@@ -151,6 +151,7 @@ class Ice:
     urls: tuple[str, ...] = list_of(8, is_turn_url, "URIs of TURN servers (RFC 7065)")
     secret_file: str = checked(is_path_or_empty)
     ttl_s: int = whole(60, 604_800)
+    max_half_open: int = whole(1, 65_536)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from OpenSSL import SSL
 from forwarder.ids import ParticipantId
 from forwarder.rtp.suites import Suite
 
-HALF_OPEN_MAX = 512
+HALF_OPEN_MAX = 512  # ice.max_half_open, unless the configuration says otherwise
 DEADLINE_S = 10.0  # from the offer to the keys
 LINGER_S = 20.0  # so long a retransmitted last flight of the client is answered
 MTU = 1200  # bytes of a DTLS datagram that leaves
@@ -203,8 +203,10 @@ class _Expected:
 class DtlsServer:
     """The handshakes of all legs, by participant."""
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self, identity: Identity, most: int = HALF_OPEN_MAX) -> None:
+        """`most`: half-open handshakes at once."""
         self._identity = identity
+        self.most = most
         self._expected: dict[ParticipantId, _Expected] = {}
         self._finished: dict[ParticipantId, tuple[float, Endpoint]] = {}
         self.counters: Counter[str] = Counter()
@@ -230,7 +232,7 @@ class DtlsServer:
     @property
     def full(self) -> bool:
         """No further handshake can be expected now; try again after DEADLINE_S."""
-        return len(self._expected) >= HALF_OPEN_MAX
+        return len(self._expected) >= self.most
 
     def expect(self, who: ParticipantId, algorithm: str, fingerprint: str, now: float) -> None:
         """An offer was answered; the caller has looked at `full`."""

@@ -15,7 +15,7 @@ from typing import Protocol
 from forwarder.clock import Clock
 from forwarder.errors import ErrorCode, Refused
 from forwarder.ice import IceLite
-from forwarder.ice.dtls import DEADLINE_S, HALF_OPEN_MAX, DtlsServer, Output
+from forwarder.ice.dtls import DEADLINE_S, DtlsServer, Output
 from forwarder.ids import ParticipantId
 from forwarder.rooms.core import Rooms
 from forwarder.table import Tuple5
@@ -70,7 +70,7 @@ class Handshakes:
         if self._dtls.full:
             raise Refused(
                 ErrorCode.UNAVAILABLE,
-                f"{HALF_OPEN_MAX} handshakes are under way, the most: "
+                f"{self._dtls.most} handshakes are under way, the most: "
                 f"try again in {DEADLINE_S:g} s",
             )
 

@@ -95,7 +95,7 @@ class Node:
         check_keys(keys, dev=self._dev)
         self._tokens = Tokens(keys, clock=self._clock, leeway_s=config.api.token_leeway_s)
         self._certificate = identity.certificate(config, self._clock)
-        self._dtls = DtlsServer(identity.dtls(config, self._clock))
+        self._dtls = DtlsServer(identity.dtls(config, self._clock), config.ice.max_half_open)
         self._store = Store(Path(config.node.state_dir), Path(config.node.run_dir))
         self._closing.callback(self._store.close)
         self._datapath = await open_datapath(

@@ -295,7 +295,7 @@ async def test_pages_of_allowed_origins_may_call(world: World) -> None:
 async def test_half_open_handshakes_are_bounded(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dtls, "HALF_OPEN_MAX", 2)
+    monkeypatch.setattr(world.node._dtls, "most", 2)
     made = [await world.joined("whep", VIEW) for _ in range(2)]
     answer = await world.post("whep", VIEW)
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
