@@ -19,7 +19,6 @@ table        commands applied, refused; replays; dumps
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import time
 from collections.abc import Mapping
@@ -27,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from forwarder import __version__
 from forwarder.dataplane import counters as dataplane_counters
 from forwarder.dataplane import lateness
 from forwarder.dataplane.counters import Snapshot, Tally
@@ -44,7 +44,8 @@ POOLS = {
 
 
 def version() -> str:
-    return importlib.metadata.version("vcfwd")
+    """That of the code, which a package sets; there may be no distribution to ask."""
+    return __version__
 
 
 def rss_mb(pid: int) -> float:
