@@ -17,14 +17,15 @@ from pathlib import Path
 from forwarder.config import Config
 from forwarder.dataplane import paths
 from forwarder.dataplane.process import DataPlane
-from forwarder.dataplane.scheduling import AUTO, Scheduling, choose
+from forwarder.dataplane.scheduling import AUTO, Scheduling, choose, refusal
 from forwarder.dataplane.selector import attach_classic
-from forwarder.dataplane.setup import Crypto, Interface, Local, Setup, SetupFlags
+from forwarder.dataplane.setup import Crypto, Interface, Local, Scheduler, Setup, SetupFlags
 from forwarder.dataplane.sockets import Group
+from forwarder.dataplane.started import Started
 from forwarder.dataplane.steering import Steering
 from forwarder.dataplane.steering_abi import XSKS_MAX, Rates
 from forwarder.dataplane.steering_probe import missing_capabilities
-from forwarder.errors import HostError
+from forwarder.errors import DataPlaneError, HostError
 from forwarder.net import qdiscs
 from forwarder.telemetry.logs import fields
 
@@ -132,10 +133,13 @@ def _pacing(config: Config, choice: paths.Choice) -> tuple[paths.Choice, SetupFl
     return replace(choice, why=f"{choice.why}; {told}"), flags
 
 
-def scheduling(config: Config) -> Scheduling:
-    """The class of the workers that the configuration asks for, or that suits this host."""
+def scheduling(config: Config, *, service: bool = False) -> Scheduling:
+    """The class of the workers that the configuration asks for, or that suits this host.
+
+    `service`: what the data plane's own unit allows counts, not what this process may."""
     plane = config.dataplane
-    return choose(plane.scheduler, plane.priority, plane.workers, plane.cpus)
+    refused = (lambda _: None) if service else refusal
+    return choose(plane.scheduler, plane.priority, plane.workers, plane.cpus, refused=refused)
 
 
 def _setup(
@@ -219,7 +223,7 @@ async def open_datapath(
         elif choice.path != paths.UDP:
             choice = paths.Choice(paths.UDP, why_not)
         choice, flags = _pacing(config, choice)
-        chosen = scheduling(config)
+        chosen = scheduling(config, service=service)
         setup = _setup(config, interfaces, flags, chosen)
         any_class = config.dataplane.scheduler == AUTO
         adopted = await _start(plane, setup, steering, any_class=any_class)
@@ -245,13 +249,25 @@ async def open_datapath(
 def _in_force(setup: Setup, chosen: Scheduling) -> Scheduling:
     if (setup.scheduler, setup.priority) == (chosen.scheduler, chosen.priority):
         return chosen
-    return Scheduling(setup.scheduler, setup.priority, "the data plane was started so earlier")
+    return Scheduling(setup.scheduler, setup.priority, "that is how the data plane runs")
 
 
 def _comparable(setup: Setup, like: Setup, any_class: bool) -> Setup:
     """Without what does not matter: pins, and the class of the workers where any will do."""
     taken = like if any_class else setup
     return replace(setup, cpus=(), scheduler=taken.scheduler, priority=taken.priority)
+
+
+async def _begin(plane: DataPlane, setup: Setup, xsks: int | None, *, any_class: bool) -> Started:
+    """Where any class will do, a data plane that may not have the real-time one gets the usual."""
+    try:
+        return await plane.start(setup, xsks_map=xsks)
+    except DataPlaneError as error:
+        if not any_class or setup.scheduler is Scheduler.OTHER or "real-time" not in str(error):
+            raise
+        log.warning("the workers run in the usual scheduling class: %s", error)
+        usual = replace(setup, scheduler=Scheduler.OTHER, priority=0)
+        return await plane.start(usual, xsks_map=xsks)
 
 
 async def _start(
@@ -261,7 +277,7 @@ async def _start(
     one whose XSKMAP is no longer that of the program."""
     assert len(setup.interfaces) * XSKS_AN_INTERFACE <= XSKS_MAX
     xsks = steering.xsks_fd if steering is not None and setup.interfaces else None
-    started = await plane.start(setup, xsks_map=xsks)
+    started = await _begin(plane, setup, xsks, any_class=any_class)
     other = _comparable(plane.setup, setup, any_class) != replace(setup, cpus=())
     if xsks is not None and steering is not None:
         other = other or steering.loaded == "maps_replaced"
@@ -271,7 +287,7 @@ async def _start(
             extra=fields(pid=plane.pid),
         )
         await plane.shutdown(again=True)
-        started = await plane.start(setup, xsks_map=xsks)
+        started = await _begin(plane, setup, xsks, any_class=any_class)
     if started.changed:
         log.warning("the data plane goes on as it is: %s", started.changed)
     return started.adopted

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from node_kit import Site, node_of
 from planes import SETUP, find_real, real_world
 from stream import Stream
 
@@ -42,11 +43,8 @@ async def test_workers_take_the_real_time_class_and_nobody_else(tmp_path: Path) 
         assert all(each == (0, os.SCHED_OTHER) for name, each in found.items() if "-w" not in name)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="a capability can only be left out by root")
-@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv (util-linux) is missing")
-async def test_a_class_that_cannot_be_had_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def without_nice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on data planes start without the right to the real-time class."""
     wrapper = tmp_path / "without-nice"
     wrapper.write_text(
         "#!/bin/sh\nexec setpriv --bounding-set -sys_nice --inh-caps -sys_nice "
@@ -54,6 +52,14 @@ async def test_a_class_that_cannot_be_had_is_told(
     )
     wrapper.chmod(0o755)
     monkeypatch.setenv("VCFWD_DATAPLANE", str(wrapper))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a capability can only be left out by root")
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv (util-linux) is missing")
+async def test_a_class_that_cannot_be_had_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_nice(tmp_path, monkeypatch)
     plane = DataPlane(tmp_path / "run")
     try:
         with pytest.raises(DataPlaneError, match=r"real-time class with priority 3.*CAP_SYS_NICE"):
@@ -100,6 +106,20 @@ async def test_departures_are_tallied_and_time_is_accounted_for(tmp_path: Path) 
         stream.close()
     finally:
         await plane.shutdown()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a capability can only be left out by root")
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv (util-linux) is missing")
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="auto takes the usual class on one CPU")
+async def test_auto_never_keeps_a_node_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The supervisor may have the class and its data plane not, as under a service manager."""
+    without_nice(tmp_path, monkeypatch)
+    async with node_of(Site(tmp_path)) as node:
+        told = (await node.status())["dataplane"]
+        assert told["scheduler"] == "other"
+        assert policies(told["pid"])["vcfwd-w0"] == (0, os.SCHED_OTHER)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a capability can only be left out by root")
