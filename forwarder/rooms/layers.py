@@ -37,8 +37,8 @@ LOSS_HEAVY = 0.12
 LOSS_WEIGHT = 0.4
 """Of the newest report."""
 JUDGED_BPS = 120_000
-"""Below this sum a few lost packets are a heavy share, and a receiver's estimate, which covers the
-streams with a send time alone (Chromium: video), lies below what is sent: no way is judged by it."""
+"""Below this sum a few lost packets are a heavy share, and an estimate tells little: no way is
+judged by it."""
 PAUSE_BELOW = 0.6
 """The first video's lowest layer is sent while the way carries this share of it."""
 AUDIO_BPS = 40_000
@@ -73,7 +73,8 @@ class Estimate:
     """What the receiver of a leg says that it can receive, and whether that means a full way.
 
     An estimate never exceeds about 1.5 times what came through, and grows by 8 % a second at most,
-    so it may lag behind what is sent: while it grows that is no sign.  A fall is one.
+    so it may lag behind what is sent: while it grows that is no sign.  A fall is one.  It covers
+    what has a send time alone (Chromium: video), so it is compared with the videos' rates.
     """
 
     __slots__ = ("_peak", "_since", "_started", "at", "bps")
@@ -99,7 +100,7 @@ class Estimate:
         self._peak, self._since = float(self.bps), None
 
     def full(self, sent: int, now: float) -> bool:
-        """The way carries less than what is sent."""
+        """The way carries less than what is sent of videos."""
         if self.known(now) is None or self.bps >= SHORT * sent:
             self._peak, self._since = float(self.bps), None
             return False
@@ -190,7 +191,7 @@ class Ladder:
         if not self.estimate.bps and self._budget is None:
             return 0
         sent = self._audio + sum(s.cost(s.at) for s in streams)
-        rate = max(self.estimate.bps, sent * 1.25) * PACE_FACTOR
+        rate = max(self.estimate.bps + self._audio, sent * 1.25) * PACE_FACTOR
         return min(most, max(PACE_MIN_BPS, int(rate)))
 
     def _full(self, sent: int, now: float) -> bool:
@@ -199,15 +200,15 @@ class Ladder:
         if sent < JUDGED_BPS:
             self.estimate.rebase()
             return False
-        return self._loss >= LOSS_HEAVY or self.estimate.full(sent, now)
+        return self._loss >= LOSS_HEAVY or self.estimate.full(sent - self._audio, now)
 
     def _lower(self, streams: Sequence[Stream], sent: int, now: float) -> list[int]:
         carried = sent * (1.0 - max(self._loss, self._newest))
         estimate = self.estimate.known(now)
         if self._raised is not None and self._before < sent:
             carried = self._before  # that much it carried until now
-        elif estimate is not None and estimate < SHORT * sent:
-            carried = min(carried, estimate)
+        elif estimate is not None and estimate < SHORT * (sent - self._audio):
+            carried = min(carried, estimate + self._audio)
         failed = self._raised is not None
         self._every = min(2 * self._every, TRIAL_EVERY_MAX_S) if failed else TRIAL_EVERY_S
         self._trial_at, self._lowered, self._raised = now + self._every, now, None
@@ -225,7 +226,8 @@ class Ladder:
             self._budget = None  # everything is as it is wanted
             return [s.at for s in streams]
         self._before = sent
-        self._budget = max(float(self.estimate.known(now) or 0), sent + cost, self._budget or 0)
+        told = (self.estimate.known(now) or 0) + self._audio
+        self._budget = max(float(told), sent + cost, self._budget or 0)
         self._raised, self._trial_at = now, now + self._every
         self.estimate.rebase()
         return _allot(streams, self._audio, self._budget)

@@ -246,7 +246,7 @@ def test_the_pace_follows_the_estimate_with_headroom() -> None:
     ladder.choose([stream], AUDIO, 0.0)
     assert ladder.pace([stream], 20_000_000) == 0
     ladder.on_estimate(3_000_000, 1.0)
-    assert ladder.pace([stream], 20_000_000) == 4_500_000
+    assert ladder.pace([stream], 20_000_000) == round(1.5 * (3_000_000 + AUDIO))
     assert ladder.pace([stream], 2_000_000) == 2_000_000
     ladder.on_estimate(50_000, 1.0)
     low = replace(stream, at=0)
@@ -266,6 +266,13 @@ def test_an_estimate_that_lags_and_grows_moves_nobody() -> None:
     falls = Stream((LOW, round(rate)), 1, 1)
     ladder.on_estimate(round(0.8 * rate), 61.0)
     assert ladder.choose([falls], AUDIO, 61.0) == [0]
+
+
+def test_many_voices_are_not_held_against_an_estimate_of_videos() -> None:
+    ladder = Ladder(0.0)
+    for second in range(1, 30):
+        ladder.on_estimate(HIGH, float(second))
+        assert ladder.choose([camera(LOW, HIGH)], 25 * AUDIO, float(second)) == [1]
 
 
 def test_a_picture_after_a_long_talk_is_not_paused() -> None:
@@ -333,8 +340,8 @@ def test_an_estimate_lowers_and_paces() -> None:
     rooms.on_estimate(strong.leg, 2_000_000, 6.0)
     assert (at(weak, track), at(strong, track)) == (0, 1)
     legs = plan(rooms).legs
-    assert legs[weak.leg].rate_bps == 900_000
-    assert legs[strong.leg].rate_bps == 3_000_000
+    assert legs[weak.leg].rate_bps == round(1.5 * (600_000 + AUDIO))
+    assert legs[strong.leg].rate_bps == round(1.5 * (2_000_000 + AUDIO))
     rooms.drain_dirty()
     rooms.on_estimate(strong.leg, 2_010_000, 7.0)
     assert not rooms.drain_dirty()
