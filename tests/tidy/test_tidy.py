@@ -28,7 +28,7 @@ LAYERS = [
     {"signaling", "telemetry", "host"},
     {"dataplane", "net", "ice", "store"},
     {"rooms", "rtp"},
-    {"ids", "errors", "clock", "config", "configchecks", "table", "commands"},
+    {"ids", "errors", "clock", "config", "configchecks", "configdirs", "table", "commands"},
 ]
 # "room" alone is also buffer space, and "user space" a place: neither is policy.
 POLICY_WORDS = (
