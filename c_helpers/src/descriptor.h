@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The ids of frames by which decoders see order and loss, read and written where they lie: in the
    payload descriptors of VP8 (RFC 7741 section 4.2: PictureID, TL0PICIDX, KEYIDX) and VP9 (RFC 9628
-   section 4.2: PictureID, TL0PICIDX), and in the Dependency Descriptor (AV1 RTP specification, appendix
-   A.8.1: frame_number, the last two of its three mandatory bytes).
+   section 4.2: PictureID, TL0PICIDX), and in the Dependency Descriptor (AV1 RTP specification,
+   appendix A.8.1: frame_number, the last two of its three mandatory bytes).
 
    Pure.  What is written has the size of what was there: a PictureID of 7 bits stays one of 7, an
    absent id stays absent.  A descriptor that ends before its ids do has none.  Never touches

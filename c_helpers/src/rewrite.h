@@ -2,11 +2,11 @@
 /* How a route rewrites the ids of frames (descriptor.h): out id = in id + offset, in the width of
    each, constant over a stretch.
 
-   A stretch begins with the first packet after a change of source, or after something was dropped on
-   purpose; its first frame gets the id after the highest that left, so that a decoder sees no hole
-   and no repetition.  The offset of an id is fixed by the first packet of the stretch that has it,
-   and never changes then: a resend finds the stretch by its out index and comes out the same.  The
-   last VC_REWRITE_STRETCHES of one source are remembered.
+   A stretch begins with the first packet after a change of source, or after something was dropped
+   on purpose; its first frame gets the id after the highest that left, so that a decoder sees no
+   hole and no repetition.  The offset of an id is fixed by the first packet of the stretch that has
+   it, and never changes then: a resend finds the stretch by its out index and comes out the same.
+   The last VC_REWRITE_STRETCHES of one source are remembered.
 
    A route whose first source goes on for ever changes nothing (all offsets are 0).
 

@@ -65,7 +65,7 @@ struct vc_route {
     uint8_t report_due;      /* the stored sender report is to be sent */
     uint8_t aligned, next_aligned; /* these offsets are known */
     uint8_t waits;           /* feed 1, for sender reports */
-    uint8_t follows;         /* packets left in an earlier life, of which the numbering knows nothing */
+    uint8_t follows;         /* packets left in an earlier life, the numbering begins anew */
     uint8_t left;            /* removed in this process: what it stored is exact */
     uint8_t mid[VC_LABEL_SZ];
     struct vc_rewrite rewrite;
@@ -86,7 +86,7 @@ void vc_route_detach(struct vc_worker *w, struct vc_route *route, uint32_t which
 void vc_route_begin(struct vc_worker *w, struct vc_route *route, int restored);
 /* Another source: the next feed is attached and takes over as switch.h says. */
 void vc_route_change(struct vc_worker *w, struct vc_route *route, uint32_t source);
-/* What the index store holds for its source speaks of that one no more: the id may be given anew. */
+/* What the index store holds of its source is void: the id may be given to another stream. */
 static inline void vc_route_forget(struct vc_route *route)
 {
     __atomic_store_n(&route->store->source, VC_NONE, __ATOMIC_RELEASE);

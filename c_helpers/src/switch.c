@@ -4,8 +4,8 @@
 #include "node.h"
 #include "timeline.h"
 
-#define SLACK_MS 1u /* a key frame may be so much older than what has left: encodings of one picture */
-#define TRUST_S 5u  /* reports that move a stream farther than this from its arrivals are not believed */
+#define SLACK_MS 1u /* a key frame may be so much older than what has left: one picture, twice */
+#define TRUST_S 5u  /* reports that move a stream farther from its arrivals are not believed */
 
 static const struct vc_source *source_of(const struct vc_worker *w, const struct vc_route *route,
                                          uint32_t which)

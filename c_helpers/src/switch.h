@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /* A change of source on a living route.
 
-   A gated route goes on with the old source (feed 0) until the new one (feed 1) gives a key frame that
-   comes after everything that the old one has sent; another route changes at once.  Sequence numbers
-   and ids of frames go on (numbering.h, rewrite.h), and a sender report with the new mapping follows
-   the first packet.  Timestamps:
+   A gated route goes on with the old source (feed 0) until the new one (feed 1) gives a key frame
+   that comes after everything that the old one has sent; another route changes at once.  Sequence
+   numbers and ids of frames go on (numbering.h, rewrite.h), and a sender report with the new
+   mapping follows the first packet.  Timestamps:
 
-     both sources are of one leg:  by its sender's own reports (timeline.h).  While one of these is
-                                   missing, or the key frame is older than what has left, the change
-                                   waits, VC_ALIGN_WAIT_NS at most.  No key frame is asked for before
-                                   it can be used, so a change costs one request.
-     else:                         by the time that passed at this node between the last packet of the
-                                   old and the first of the new one.
+     both sources are of one leg: by its sender's own reports (timeline.h).  While one of these is
+                                  missing, or the key frame is older than what has left, the
+                                  change waits, VC_ALIGN_WAIT_NS at most.  No key frame is asked
+                                  for before it can be used, so a change costs one request.
+     else:                        by the time that passed at this node between the last packet of
+                                  the old and the first of the new one.
 
    They never go back, and the first is a tick ahead at least: two encodings of one picture have one
    timestamp, and two pictures never do.  That tick (up to 1 ms) is taken back by the next change.

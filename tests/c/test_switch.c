@@ -246,8 +246,8 @@ static void test_restart(uint32_t workers)
     stage_close();
 }
 
-/* A source's id is given to another stream after the route let go of it, and then the process dies: the
-   numbers that were known for that id are not those of the stream. */
+/* A source's id is given to another stream after the route let go of it, and then the process dies:
+   the numbers that were known for that id are not those of the stream. */
 static void test_id_given_anew(int removed)
 {
     struct vc_command end = { .type = VC_CMD_SOURCE_REMOVE, .u.id.id = 0 };

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* A stage for changes of source: encoders that answer requests for key frames and report their clocks,
-   a node, and a receiver that is libsrtp and counts.  Time goes on by stage_run alone. */
+/* A stage for changes of source: encoders that answer requests for key frames and report their
+   clocks, a node, and a receiver that is libsrtp and counts.  Time goes on by stage_run alone. */
 #ifndef TEST_SWITCH_H
 #define TEST_SWITCH_H
 
 #include "world.h"
 
-#define ENCODERS 5u /* 0, 1: one picture twice; 2, 4: sound; all of these of one sender; 3: of another */
+#define ENCODERS 5u /* 0, 1: one picture twice; 2, 4: sound; all of one sender; 3: of another */
 #define SOUND 2u
 #define STRANGER 3u
 #define SOUND_2 4u
@@ -50,7 +50,8 @@ extern struct watcher video, sound;
 extern uint32_t plis[ENCODERS], resent; /* resent: video that came again, byte for byte */
 
 /* One worker, or two: then the senders belong to the first and the receiver to the second. */
-void stage_open(uint32_t workers, enum vc_codec codec, enum form low, enum form high, int dependency);
+void stage_open(uint32_t workers, enum vc_codec codec, enum form low, enum form high,
+                int dependency);
 void stage_close(void);
 void stage_run(uint32_t ms);
 /* The whole table; which source the outgoing video reads. */

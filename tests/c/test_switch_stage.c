@@ -45,7 +45,8 @@ static uint32_t put_descriptor(const struct encoder *e, uint8_t *p, int first, i
         *at++ = 0x80 | (first ? 0x10 : 0);
         *at++ = e->form == FORM_NONE ? 0 : 0xf0; /* I L T K */
     } else if (e->codec == VC_CODEC_VP9) {
-        *at++ = (uint8_t)((e->form == FORM_NONE ? 0 : 0xa0) | (first ? 0x08 : 0) | (key ? 0 : 0x40));
+        *at++ = (uint8_t)((e->form == FORM_NONE ? 0 : 0xa0) | (first ? 0x08 : 0) |
+                          (key ? 0 : 0x40));
     } else {
         *at++ = e->codec == VC_CODEC_AV1 ? (key && first ? 0x08 : 0) : key && first ? 0x67 : 0x41;
         return 1;
@@ -115,7 +116,8 @@ static void send_report(const struct encoder *e)
 {
     uint8_t data[VC_RTCP_MAX];
     struct vc_rtcp_writer writer = { data, 0, sizeof data };
-    struct vc_rtcp_sr sr = { ntp_at(world.now_ns + e->report_lie_ns), ticks_at(e, world.now_ns), 1, 1 };
+    struct vc_rtcp_sr sr = { ntp_at(world.now_ns + e->report_lie_ns),
+                             ticks_at(e, world.now_ns), 1, 1 };
 
     CHECK(!vc_rtcp_write_sr(&writer, e->ssrc, &sr, NULL, 0));
     world_send_rtcp(&world, e->leg, data, writer.sz);
@@ -138,7 +140,8 @@ static void check_ids(struct watcher *at, const struct encoder *e, const struct 
     CHECK_EQ(!!(ids->has & VC_ID_SHORT), e->form == FORM_7 && (e->codec == VC_CODEC_VP8 ||
                                                                e->codec == VC_CODEC_VP9));
     if (at->lax) { /* nothing twice, and nothing far away */
-        CHECK(!(ids->has & VC_ID_PICTURE) || (uint16_t)((ids->picture - at->picture - 1) & wide) < 64);
+        CHECK(!(ids->has & VC_ID_PICTURE) ||
+              (uint16_t)((ids->picture - at->picture - 1) & wide) < 64);
         CHECK(!(ids->has & VC_ID_FRAME) || (uint16_t)(ids->frame - at->ids.frame - 1) < 64);
         at->ids = *ids;
         at->picture = ids->picture;
@@ -241,7 +244,8 @@ static void got_report(const uint8_t *data, uint32_t sz)
         CHECK(items[i].ssrc == OUT_VIDEO || items[i].ssrc == OUT_SOUND);
         since = (int64_t)(items[i].u.sr.ntp - ntp_at(at->origin_ns));
         error = distance(items[i].u.sr.rtp_timestamp,
-                         at->base + (uint32_t)(since / 65536 * (at == &sound ? 48000 : 90000) / 65536));
+                         at->base + (uint32_t)(since / 65536 * (at == &sound ? 48000 : 90000) /
+                                               65536));
         if (error > at->report_error_max)
             at->report_error_max = error;
         at->reports++;
@@ -306,7 +310,8 @@ static void take(void)
             if (rtcp)
                 got_report(data, (uint32_t)sz);
             else
-                got_media(vc_load_be32(data + 8) == OUT_VIDEO ? &video : &sound, data, (uint32_t)sz);
+                got_media(vc_load_be32(data + 8) == OUT_VIDEO ? &video : &sound, data,
+                          (uint32_t)sz);
         }
     }
     if (video.changes != changes)
@@ -367,8 +372,9 @@ uint32_t stage_asked(void)
 
 static void set_leg(uint32_t leg)
 {
-    struct vc_command set = world_leg_command(&world, leg, leg == 2 ? VC_SRTP_AES_CM_128_HMAC_SHA1_80 :
-                                                                      VC_SRTP_AEAD_AES_128_GCM);
+    struct vc_command set =
+        world_leg_command(&world, leg, leg == 2 ? VC_SRTP_AES_CM_128_HMAC_SHA1_80 :
+                                                  VC_SRTP_AEAD_AES_128_GCM);
 
     world.parties[leg].owner = leg % workers;
     set.u.leg_set.owner = leg % workers;
@@ -428,7 +434,8 @@ void stage_open(uint32_t worker_cnt, enum vc_codec codec, enum form low, enum fo
             .base = 0x3fffff00u * (k + 1), .delay_ns = (k == 1 ? 17 : 5) * WORLD_MS,
             .next_ns = world.now_ns + (k == STRANGER ? 11 * WORLD_MS : 0),
             .index = 65000 + 100 * k, .picture = (uint16_t)(k == 1 ? 32700 : 100),
-            .frame = (uint16_t)(65500 + k * 7), .tl0 = (uint8_t)(250 + k * 3), .key = (uint8_t)(28 + k),
+            .frame = (uint16_t)(65500 + k * 7), .tl0 = (uint8_t)(250 + k * 3),
+            .key = (uint8_t)(28 + k),
             .wants_key = 1, .reports = 1, .report_ns = world.now_ns + (1 + k) * WORLD_MS,
         };
     stage_table(0);

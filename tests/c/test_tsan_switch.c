@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Two workers as threads: one receives two encodings of a picture with reports of their clocks, the other
-   has a route that changes between them all the time.  What leaves is whole, in order, and has its
-   ids and timestamps in order; a report is read whole or not at all. */
+/* Two workers as threads: one receives two encodings of a picture with reports of their clocks,
+   the other has a route that changes between them all the time.  What leaves is whole, in order,
+   and has its ids and timestamps in order; a report is read whole or not at all. */
 #include <pthread.h>
 #include <sched.h>
 
@@ -22,7 +22,8 @@ static void send_report(uint32_t source, uint64_t now_ns)
 {
     uint8_t data[VC_RTCP_MAX];
     struct vc_rtcp_writer writer = { data, 0, sizeof data };
-    struct vc_rtcp_sr sr = { (now_ns / 1000000000u << 32) | (now_ns % 1000000000u << 32) / 1000000000u,
+    struct vc_rtcp_sr sr = { (now_ns / 1000000000u << 32) |
+                                 (now_ns % 1000000000u << 32) / 1000000000u,
                              (uint32_t)(now_ns / 1000 * 9 / 100) + source * 0x40000000u, 1, 1 };
 
     VC_ASSERT(!vc_rtcp_write_sr(&writer, 0xb0 + source, &sr, NULL, 0));
@@ -43,8 +44,8 @@ static void *send_frames(void *arg)
     for (uint32_t i = 0; i < FRAMES; i++) {
         now_ns += FRAME_MS * WORLD_MS;
         for (uint32_t source = 0; source < 2; source++) {
-            struct world_rtp rtp = { .index = 100 + i, .ssrc = 0xb0 + source, .payload_sz = 60, .pt = 96,
-                                     .key = i % 8 == source, .vp8 = 1 };
+            struct world_rtp rtp = { .index = 100 + i, .ssrc = 0xb0 + source, .payload_sz = 60,
+                                     .pt = 96, .key = i % 8 == source, .vp8 = 1 };
 
             rtp.timestamp = (uint32_t)(now_ns / 1000 * 9 / 100) + source * 0x40000000u;
             world_send(&world, 0, &rtp);

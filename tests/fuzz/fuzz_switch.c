@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* A route between sources: the bytes are media, lying sender reports, commands, NACKs, time, and the death of
-   the process.  After each step every law holds, and no (SSRC, index) of a leg ever leaves with two
-   contents. */
+/* A route between sources: the bytes are media, lying sender reports, commands, NACKs, time, and
+   the death of the process.  After each step every law holds, and no (SSRC, index) of a leg ever
+   leaves with two contents. */
 #include "world.h"
 
 #include "rtcp.h"

@@ -174,9 +174,10 @@ struct vc_cmd_source_set {
 #define VC_ROUTE_GATED 1u /* opens at a key frame (video) */
 
 /* route_set creates a route, or changes its source (then the old one goes on, with its payload types,
-   until the new one gives a key frame, when gated; the latest choice counts; see src/switch.h).  The identity (leg, out_ssrc, seq_start, ts_offset) of a living
-   route never changes, nor does its RTX stream's (rtx_ssrc, rtx_seq_start).  Without one a lost packet is
-   sent again only as the very bytes that left before. */
+   until the new one gives a key frame, when gated; the latest choice counts; see src/switch.h).
+   The identity (leg, out_ssrc, seq_start, ts_offset) of a living route never changes, nor does its
+   RTX stream's (rtx_ssrc, rtx_seq_start).  Without one a lost packet is sent again only as the very
+   bytes that left before. */
 struct vc_cmd_route_set {
     uint32_t route;
     uint32_t leg;
