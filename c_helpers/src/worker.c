@@ -118,13 +118,13 @@ static int holding(struct vc_worker *w)
     return w->hold;
 }
 
-/* Beside AF_XDP the media sockets bring strays, and asking them is a system call: while AF_XDP
-   has packets and they had none, they are asked once in SOCKET_ASK_NS. */
+/* Beside AF_XDP the media sockets bring strays, and asking them is a system call: while they had
+   none they are asked once in SOCKET_ASK_NS.  What comes meanwhile ends a sleep all the same. */
 static uint32_t receive(struct vc_worker *w)
 {
     uint32_t work = vc_receive(w, VC_IO_XSK), n;
 
-    if (work && !w->socket_had && w->now_ns - w->socket_asked_ns < SOCKET_ASK_NS)
+    if (w->io_xsk && !w->socket_had && w->now_ns - w->socket_asked_ns < SOCKET_ASK_NS)
         return work;
     w->socket_asked_ns = w->now_ns;
     n = vc_receive(w, VC_IO_SOCKET);
