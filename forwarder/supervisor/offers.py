@@ -67,6 +67,7 @@ def track_spec(item: sdp.Accepted, made: sdp.Negotiation, taken: Collection[str]
         ssrc=single.ssrc if single is not None else None,
         mid=item.media.mid if named else "",
         rtx_pt=chosen.rtx.pt if chosen.rtx is not None else None,
+        red_pt=chosen.red.pt if chosen.red is not None else None,
         layers=tuple(LayerSpec(one.rid, one.ssrc, one.rtx_ssrc) for one in item.layers),
     )
 
@@ -89,6 +90,7 @@ def slot_spec(item: sdp.Accepted) -> SlotSpec:
         pts=tuple((chosen.codec, chosen.format.pt) for chosen in item.formats),
         rtx_pts=tuple((c.codec, c.rtx.pt) for c in item.formats if c.rtx is not None),
         pair=item.pair,
+        red_pt=next((c.red.pt for c in item.formats if c.red is not None), None),
     )
 
 

@@ -30,18 +30,18 @@ from forwarder.signaling.sdp import (
 from forwarder.table import Ext
 
 RECEIVED = {
-    "chromium-publish": ([111, 96, 97], True, True),
-    "chromium-simulcast": ([111, 96, 97], True, True),
+    "chromium-publish": ([111, 63, 96, 97], True, True),
+    "chromium-simulcast": ([111, 63, 96, 97], True, True),
     "firefox-publish": ([109, 120, 124], True, True),
     "firefox-simulcast": ([109, 120, 124], True, True),
-    "safari-macos": ([111, 107, 108], True, True),
+    "safari-macos": ([111, 63, 107, 108], True, True),
     "gstreamer-publish": ([96, 97], False, False),
     "aiortc-publish": ([96, 97, 98], True, False),
 }
 SENT = {
-    "chromium-view": [111, 96, 97, 108, 109, 98, 99, 45, 46],
+    "chromium-view": [111, 63, 96, 97, 108, 109, 98, 99, 45, 46],
     "firefox-view": [109, 120, 124, 121, 125, 99, 100],
-    "safari-macos": [111, 107, 108, 98, 99, 109, 114],
+    "safari-macos": [111, 63, 107, 108, 98, 99, 109, 114],
     "safari-ios": [111, 100, 101, 98, 99],
     "gstreamer-view": [97, 98, 96, 99],
     "aiortc-view": [96, 97, 98, 101, 102],
@@ -169,7 +169,7 @@ def test_one_payload_type_is_one_codec_on_a_bundle() -> None:
 
 
 def test_red_is_answered_after_the_plain_form() -> None:
-    made = negotiate(parse_offer(offer("chromium-publish")), replace(WHIP, red=True))
+    made = negotiate(parse_offer(offer("chromium-publish")), WHIP)
     (opus,) = made.accepted[0].formats
     assert opus.codec is Codec.OPUS
     assert opus.red is not None

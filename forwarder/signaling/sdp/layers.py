@@ -61,13 +61,11 @@ def read_simulcast(values: Sequence[str]) -> tuple[str, ...]:
     return ()
 
 
-def layers_of(media: Media, chosen: Chosen, simulcast: bool) -> tuple[Layer, ...]:
+def layers_of(media: Media, chosen: Chosen) -> tuple[Layer, ...]:
     """Low to high; one where there is no simulcast that both ends can."""
-    if simulcast:
-        by_rid = _by_rid(media, chosen)
-        by_ssrc = () if by_rid else _by_group(media, chosen)
-        if by_rid or by_ssrc:
-            return by_rid or by_ssrc
+    several = _by_rid(media, chosen) or _by_group(media, chosen)
+    if several and media.kind == "video":
+        return several
     if media.simulcast or _group(media, "SIM") is not None:
         return (Layer(),)
     derived = {s for g in media.groups if g.semantics in ("FID", "FEC-FR") for s in g.ssrcs[1:]}

@@ -40,18 +40,13 @@ class Terms:
 
     `receive`, `send`: most m-lines of each kind that the node receives, and sends; `send_audio`:
     most audio m-lines that it sends besides, for sound without a picture.  `order`: the codecs of
-    the room, best first.  `rtx`, `simulcast`, `feedback`, `red`: whether RTX streams (RFC 4588),
-    layers (RFC 8853), feedback on the way's rate and Opus RED (RFC 2198) are answered.
+    the room, best first.
     """
 
     receive: int
     send: int
     send_audio: int = 0
     order: tuple[Codec, ...] = CODEC_ORDER
-    rtx: bool = True
-    simulcast: bool = True
-    feedback: bool = True
-    red: bool = False
 
 
 WHIP = Terms(receive=1, send=0)

@@ -112,14 +112,14 @@ def _accept(offer: Offer, terms: Terms, previous: Negotiation | None) -> list[Ac
         if way is Way.SEND:
             pair = places.of(media.mid, kind)
             if pair is not None:
-                extensions = _answered(media, way, terms, formats[0], ())
+                extensions = _answered(media, way, formats[0], ())
                 accepted.append(
                     Accepted(media, kind, way, tuple(formats), pair=pair, extensions=extensions)
                 )
         elif received[kind] < terms.receive:
             received[kind] += 1
-            layers = layers_of(media, formats[0], terms.simulcast and kind is Kind.VIDEO)
-            extensions = _answered(media, way, terms, formats[0], layers)
+            layers = layers_of(media, formats[0])
+            extensions = _answered(media, way, formats[0], layers)
             accepted.append(
                 Accepted(media, kind, way, (formats[0],), layers, extensions=extensions)
             )
@@ -188,9 +188,7 @@ def _choose(media: Media, kind: Kind, terms: Terms) -> list[Chosen]:
         fitting = [f for f in media.formats if f.pt not in RTCP_PTS and _is(f, codec)]
         if fitting:
             best = min(fitting, key=lambda f: _rank(f, codec))
-            rtx = _resent(media, best) if terms.rtx else None
-            red = _redundant(media, best) if terms.red else None
-            found.append(Chosen(codec, best, rtx, red))
+            found.append(Chosen(codec, best, _resent(media, best), _redundant(media, best)))
     return found
 
 
@@ -240,17 +238,15 @@ def _rank(item: Format, codec: Codec) -> int:
 
 
 def _answered(
-    media: Media, way: Way, terms: Terms, best: Chosen, layers: Sequence[Layer]
+    media: Media, way: Way, best: Chosen, layers: Sequence[Layer]
 ) -> tuple[HeaderExtension, ...]:
     wanted = set(EXTENSIONS[way])
     if not any(layer.rid for layer in layers):
         wanted -= {Ext.RID, Ext.RRID}
     if best.rtx is None:
         wanted.discard(Ext.RRID)
-    if "transport-cc" not in best.format.feedback or not terms.feedback:
+    if "transport-cc" not in best.format.feedback:
         wanted.discard(Ext.TRANSPORT_CC)
-    if not terms.feedback:
-        wanted.discard(Ext.ABS_SEND_TIME)
     found: dict[Ext, HeaderExtension] = {}
     for item in media.extensions:
         kind = EXTENSION_URIS.get(item.uri)
