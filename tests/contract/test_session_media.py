@@ -26,6 +26,7 @@ from forwarder.signaling import messages as m
 
 __all__ = ["impatient", "on_loopback"]
 RIDS = ("lo", "hi")
+SIZES = (300, 1100)  # bytes of a picture in each layer: no way is judged by less
 RRID = 11
 KEY_FRAME = bytes.fromhex("90800110 00 00 9d 01 2a a0 00 78 00".replace(" ", ""))
 """A VP8 descriptor with a picture id of 7 bits, and the head of a key frame (RFC 7741)."""
@@ -132,7 +133,7 @@ class Camera(Ears):
         number = 0
         while not stop.is_set():
             for n, rid in enumerate(RIDS):
-                data = picture(number, key=number % 15 == 0, size=200 * (n + 1))
+                data = picture(number, key=number % 15 == 0, size=SIZES[n])
                 packet = labelled(VP8, 0xC0 + n, number, data, mid="1", rid=rid)
                 self.send_rtp(packet)
             number += 1
@@ -176,7 +177,7 @@ async def test_layers_are_known_by_rid_and_switched_by_wish(tmp_path: Path) -> N
         assert [layer.spec.rid for layer in track.layers] == list(RIDS)
         await low.connect(client)
         await high.connect(client)
-        sizes = {len(picture(1, key=False, size=200 * n)) for n in (1, 2)}
+        sizes = {len(picture(1, key=False, size=size)) for size in SIZES}
         async with filming(camera):
             for screen, size in ((low, min(sizes)), (high, max(sizes))):
                 await until(lambda s=screen: len(s.of(VP8)) > 40, "pictures come")  # type: ignore[misc]
@@ -212,11 +213,11 @@ async def test_a_receiver_that_can_take_less_gets_the_lower_layer(tmp_path: Path
             (track,) = [t for t in node.rooms.state.tracks.values() if t.kind == "video"]
             await until(lambda: all(x.bitrate for x in track.layers), "the layers are measured")
             low, high = (x.bitrate or 0 for x in track.layers)
-            assert low < high
-            eve.send_rtcp(remb((low + high) // 2 + 20_000, eve.ssrcs))
+            assert 2 * low < high
+            eve.send_rtcp(remb(int(1.3 * low), eve.ssrcs))
             await until(lambda: layer() == 0, "the lower layer is chosen")
             had = len(eve.of(VP8))
-            small = len(picture(0, key=False, size=200))
+            small = len(picture(0, key=False, size=SIZES[0]))
 
             def lower() -> bool:
                 return [len(p.payload) for p in eve.of(VP8)[had:]][-5:].count(small) >= 4
