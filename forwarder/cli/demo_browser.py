@@ -31,7 +31,9 @@ def demo_browser(
     join: Annotated[
         str, typer.Option(help="How they join: session, or whip (WHIP and WHEP).")
     ] = "session",
-    simulcast: Annotated[bool, typer.Option("--simulcast", help="Not served yet.")] = False,
+    simulcast: Annotated[
+        bool, typer.Option("--simulcast", help="Participant 1 sends two layers of 640x360.")
+    ] = False,
     loss: Annotated[
         float, typer.Option(min=0.0, max=0.9, help="Share of datagrams lost each way, seeded.")
     ] = 0.0,
@@ -67,8 +69,6 @@ def demo_browser(
     kinds = tuple(browsers.split(","))
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         _fail(f"--browsers {unknown[0]}: it must be one of {', '.join(KINDS)}")
-    if simulcast:
-        _fail("--simulcast: this version forwards one layer of each picture")
     if pcap is not None and not pcap.parent.is_dir():
         _fail(f"--pcap {pcap}: there is no directory {pcap.parent}")
     if reason := missing(kinds[:participants]):
@@ -80,6 +80,7 @@ def demo_browser(
         ipv6=ipv6,
         browsers=kinds[:participants],
         join=join,
+        simulcast_by=1 if simulcast else 0,
         loss=loss,
         repair=not no_repair,
         seconds=seconds,

@@ -51,7 +51,6 @@ def test_six_browsers(tmp_path: Path) -> None:
         ("--codec", "theora"),
         ("--join", "pigeonhole"),
         ("--browsers", "chromium,netscape"),
-        ("--simulcast",),
         ("--loss", "5"),
         ("--pcap", "/nowhere/at/all.pcap"),
     ],

@@ -12,7 +12,13 @@ from typing import Any
 from forwarder.demo.browser.chromium import Chromium, playwright
 from forwarder.demo.browser.driven import Driven
 from forwarder.demo.browser.firefox import Firefox
-from forwarder.demo.browser.options import HEIGHT, WIDTH, BrowserOptions
+from forwarder.demo.browser.options import (
+    HEIGHT,
+    LARGE_HEIGHT,
+    LARGE_WIDTH,
+    WIDTH,
+    BrowserOptions,
+)
 from forwarder.demo.namespaces import Host, Lab
 
 
@@ -57,7 +63,8 @@ async def open_browsers(
             assert driver is not None
             browser = await Chromium.open(opened, driver, name, host, profile)
         actor = Actor(number, host, gate, browser)
-        picture = {"width": WIDTH, "height": HEIGHT, "fps": options.fps}
+        width, height = (LARGE_WIDTH, LARGE_HEIGHT) if options.large(number) else (WIDTH, HEIGHT)
+        picture = {"width": width, "height": height, "fps": options.fps, "noise": options.noise}
         await browser.call("start", {"id": number, "name": actor.name, **picture})
         return actor
 

@@ -88,10 +88,31 @@ class Reader {
   }
 }
 
+// Random pixels, which no encoder can make small: one large picture, shown from another corner for
+// each frame.
+class Noise {
+  constructor(width, height) {
+    this.canvas = document.createElement("canvas");
+    Object.assign(this, { width, height });
+    Object.assign(this.canvas, { width: 2 * width, height: 2 * height });
+    const g = this.canvas.getContext("2d"), pixels = g.createImageData(2 * width, 2 * height);
+    for (let at = 0; at < pixels.data.length; at += 65536) {
+      crypto.getRandomValues(pixels.data.subarray(at, at + 65536));
+    }
+    for (let at = 3; at < pixels.data.length; at += 4) pixels.data[at] = 255;
+    g.putImageData(pixels, 0, 0);
+  }
+
+  paint(g, number) {
+    const x = (number * 7919) % this.width, y = (number * 104729) % this.height;
+    g.drawImage(this.canvas, x, y, this.width, this.height, 0, 0, this.width, this.height);
+  }
+}
+
 // Paints at a steady rate and remembers when each frame was painted.
 class Painter {
-  constructor({ id, name, width, height, fps }) {
-    Object.assign(this, { id, name, width, height, fps, number: 0, mediaAt: 0 });
+  constructor({ id, name, width, height, fps, noise }) {
+    Object.assign(this, { id, name, width, height, fps, noise: noise && new Noise(width, height), number: 0, mediaAt: 0 });
     this.paintedMs = []; // by number, performance.now()
     this.canvas = document.createElement("canvas");
     this.canvas.width = width;
@@ -117,8 +138,9 @@ class Painter {
 
   paint() {
     const { g, width, height, id } = this, number = this.number++;
-    g.fillStyle = `hsl(${(id * 67) % 360} 55% 40%)`;
-    g.fillRect(0, 0, width, height);
+    if (this.noise) this.noise.paint(g, number);
+    else g.fillStyle = `hsl(${(id * 67) % 360} 55% 40%)`;
+    if (!this.noise) g.fillRect(0, 0, width, height);
     g.fillStyle = "#fff";
     g.font = `${Math.round(height / 7)}px sans-serif`;
     g.fillText(`${this.name}  ${Math.floor(number / this.fps)} s`, width * 0.05, height * 0.25);

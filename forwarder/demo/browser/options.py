@@ -9,6 +9,8 @@ from pathlib import Path
 BINARIES = {"chromium": Path("/usr/bin/chromium"), "firefox": Path("/usr/bin/firefox-esr")}
 FPS = 15
 WIDTH, HEIGHT = 320, 180
+LARGE_WIDTH, LARGE_HEIGHT = 640, 360  # of a simulcast publisher, and of random pixels
+LOW_BPS, HIGH_BPS = 150_000, 1_500_000  # most of the two layers
 CODECS = ("vp8", "vp9", "h264", "av1")
 KINDS = tuple(BINARIES)
 JOINS = ("session", "whip")
@@ -25,9 +27,23 @@ class BrowserOptions:
     browsers: tuple[str, ...] = ("chromium",)  # kinds, in the order of participants, and again
     loss: float = 0.0  # of all datagrams between browsers and node, both ways; 0 to 1
     join: str = "session"
+    simulcast_by: int = 0  # this participant sends two layers of a larger picture
+    noise: bool = False  # random pixels, so that the encoder takes what it may
+    max_bitrate: int | None = None  # bits a second of one layer; None: the browser's own
     repair: bool = True  # NACK and RTX are offered
     ipv6: bool = False
     seconds: float = 10.0
     fps: int = FPS
     pcap: Path | None = None
     out: Path = Path("demo-out")
+
+    def large(self, number: int) -> bool:
+        """Whether this participant's picture is a large one."""
+        return self.noise or number == self.simulcast_by
+
+    def encodings(self, number: int) -> list[dict[str, object]] | None:
+        """RTCRtpEncodingParameters of this participant's picture; None: the browser's own."""
+        if number == self.simulcast_by:
+            low = {"rid": "l", "scaleResolutionDownBy": 2, "maxBitrate": LOW_BPS}
+            return [low, {"rid": "h", "maxBitrate": HIGH_BPS}]
+        return None if self.max_bitrate is None else [{"maxBitrate": self.max_bitrate}]

@@ -94,7 +94,7 @@ class Lab {
     return pc;
   }
 
-  addMedia(pc, { codec, encodings }) {
+  addMedia(pc, { codec, encodings = null }) {
     const stream = new MediaStream([this.tone.track, this.painter.track]);
     pc.addTransceiver(this.tone.track, { direction: "sendonly", streams: [stream] });
     const how = { direction: "sendonly", streams: [stream], ...(encodings && { sendEncodings: encodings }) };

@@ -76,7 +76,7 @@ class BrowserLab:
             raise DemoError(reason)
         bound_s = BOUND_S + options.seconds + 10 * options.participants
         async with AsyncExitStack() as made:
-            lab, node = self._stage(made)
+            lab, node = stage(made, options)
             made.push_async_callback(node.clean_up)
             try:
                 async with asyncio.timeout(bound_s):
@@ -86,25 +86,6 @@ class BrowserLab:
             except DemoError as error:
                 words = last_words(node)
                 raise DemoError(f"{error}\nthe node's last words:\n{words}") from error
-
-    def _stage(self, made: AsyncExitStack) -> tuple[Lab, Node]:
-        """Hosts and directories."""
-        options = self._options
-        sync = made.enter_context(ExitStack())
-        base = Path(f"/run/vcfwd-browser-{os.getpid()}")
-        base.mkdir(mode=0o700)
-        sync.callback(shutil.rmtree, base, ignore_errors=True)
-        lab = sync.enter_context(Lab(ipv6=options.ipv6, prefix=PREFIX))
-        interfaces = [] if options.path == "udp" else lab.interfaces
-        # A browser asks its default route for the address to offer.
-        for host, gate in ((lab.pub, lab.fwd_addresses[0]), (lab.sub, lab.fwd_addresses[1])):
-            run("ip", "-n", host.name, "route", "add", "default", "via", gate)
-        node = Node(lab.fwd, base, lab.fwd_addresses, interfaces, options.path, 1, PORT)
-        node.cors_origins = [ORIGIN]
-        node.prepare()
-        sync.enter_context(Bpffs(node.run_dir / "bpf"))
-        options.out.mkdir(parents=True, exist_ok=True)
-        return lab, node
 
     async def _call(self, made: AsyncExitStack, lab: Lab, node: Node) -> tuple[Outcome, list[str]]:
         options = self._options
@@ -248,6 +229,25 @@ class BrowserLab:
                 self._say(f"the capture missed {found['missed']} packets")
         count = capture.merge([file for _, file in self._captures], into)
         self._say(f"{count} packets of both links in {into}")
+
+
+def stage(made: AsyncExitStack, options: BrowserOptions) -> tuple[Lab, Node]:
+    """Hosts and directories, for as long as `made` stands; the node is not started yet."""
+    sync = made.enter_context(ExitStack())
+    base = Path(f"/run/vcfwd-browser-{os.getpid()}")
+    base.mkdir(mode=0o700)
+    sync.callback(shutil.rmtree, base, ignore_errors=True)
+    lab = sync.enter_context(Lab(ipv6=options.ipv6, prefix=PREFIX))
+    interfaces = [] if options.path == "udp" else lab.interfaces
+    # A browser asks its default route for the address to offer.
+    for host, gate in ((lab.pub, lab.fwd_addresses[0]), (lab.sub, lab.fwd_addresses[1])):
+        run("ip", "-n", host.name, "route", "add", "default", "via", gate)
+    node = Node(lab.fwd, base, lab.fwd_addresses, interfaces, options.path, 1, PORT)
+    node.cors_origins = [ORIGIN]
+    node.prepare()
+    sync.enter_context(Bpffs(node.run_dir / "bpf"))
+    options.out.mkdir(parents=True, exist_ok=True)
+    return lab, node
 
 
 def last_words(node: Node) -> str:

@@ -35,7 +35,7 @@ async def join(actor: Actor, node: Node, options: BrowserOptions, **more: Any) -
         "pairs": PAIRS,
         "voices": VOICES,
         "publish": actor.sends,
-        **media(options),
+        **media(actor, options),
         **more,
     }
     found = await actor.browser.call("joinSession", what, timeout_s=JOIN_S + 5)

@@ -39,7 +39,7 @@ async def publish(actor: Actor, node: Node, options: BrowserOptions) -> None:
         "url": f"{node.url(actor.gate)}/whip/{ROOM}",
         "token": node.token(actor.name, Role.ACTIVE),
     }
-    await _join(actor, "publish", {**where, **media(options)})
+    await _join(actor, "publish", {**where, **media(actor, options)})
 
 
 async def find_tracks(actors: Sequence[Actor], node: Node) -> None:
@@ -66,12 +66,17 @@ async def view(actor: Actor, other: Actor, node: Node, options: BrowserOptions) 
         "url": f"{node.url(actor.gate)}/whep/{ROOM}?participant={other.participant}",
         "token": node.token(f"{actor.name}-views-{other.id}", Role.PASSIVE),
     }
-    await _join(actor, "view", {**where, **media(options)})
+    await _join(actor, "view", {**where, **media(actor, options)})
 
 
-def media(options: BrowserOptions) -> dict[str, Any]:
+def media(actor: Actor, options: BrowserOptions) -> dict[str, Any]:
     """What the page must know of the call."""
-    return {"codec": options.codec, "repair": options.repair, "timeoutMs": JOIN_S * 1000}
+    return {
+        "codec": options.codec,
+        "encodings": options.encodings(actor.id),
+        "repair": options.repair,
+        "timeoutMs": JOIN_S * 1000,
+    }
 
 
 async def _join(actor: Actor, method: str, what: dict[str, Any]) -> None:

@@ -1,0 +1,83 @@
+"""A call between browsers that a test leads step by step."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from forwarder.demo.browser import session
+from forwarder.demo.browser.cast import Actor, open_browsers
+from forwarder.demo.browser.options import BrowserOptions
+from forwarder.demo.browser.run import stage
+from forwarder.demo.browser.slowlink import SlowLink
+from forwarder.demo.namespaces import Lab
+from forwarder.demo.node import Node
+
+POLL_S = 0.2
+
+
+@dataclass
+class Scene:
+    lab: Lab
+    node: Node
+    options: BrowserOptions
+    actors: list[Actor]
+    link: SlowLink | None
+
+    async def join(self) -> None:
+        await session.join_all(self.actors, self.node, self.options)
+
+    async def until(
+        self, what: str, met: Callable[[], Awaitable[Any]], timeout_s: float = 20.0
+    ) -> Any:
+        """The first true value of `met()`."""
+        end = time.monotonic() + timeout_s
+        while not (found := await met()):
+            assert time.monotonic() < end, f"{what}: not within {timeout_s:g} s"
+            await asyncio.sleep(POLL_S)
+        return found
+
+    async def frames(self, viewer: Actor, publisher: Actor, more: int = 10) -> None:
+        """Waits until the viewer has read so many more frames of the publisher."""
+
+        async def read() -> int:
+            counts = await viewer.browser.call("counts")
+            return int(dict(map(tuple, counts["rendered"])).get(publisher.id, 0))
+
+        before = await read()
+
+        async def met() -> bool:
+            return await read() >= before + more
+
+        await self.until(f"{publisher.id} to {viewer.id}: {more} frames", met)
+
+
+@asynccontextmanager
+async def scene(out: Path, *, slow: bool = False, **options: Any) -> AsyncIterator[Scene]:
+    """Node and browsers are up; nobody has joined.  `slow`: a router before browser 1's host."""
+    chosen = BrowserOptions(out=out, **options)
+    async with AsyncExitStack() as made:
+        lab, node = stage(made, chosen)
+        link = made.enter_context(SlowLink(lab)) if slow else None
+        made.push_async_callback(node.clean_up)
+        await node.start()
+        opened = await made.enter_async_context(AsyncExitStack())
+        actors = await open_browsers(opened, chosen, lab, node.base)
+        # One that vanished is in the room until its consent runs out.
+        await node.create_room(chosen.participants + 2)
+        yield Scene(lab, node, chosen, actors, link)
+
+
+def view_of(snapshot: dict[str, Any], publisher: Actor) -> dict[str, Any]:
+    """The viewer's account of that publisher."""
+    return next(view for view in snapshot["views"] if view["from"] == publisher.id)
+
+
+def picture(entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """The statistics of the picture that plays."""
+    return next(r for r in entries if r["kind"] == "video" and r.get("framesDecoded"))
