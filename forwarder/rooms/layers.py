@@ -37,8 +37,7 @@ LOSS_HEAVY = 0.12
 LOSS_WEIGHT = 0.4
 """Of the newest report."""
 JUDGED_BPS = 120_000
-"""Below this sum a few lost packets are a heavy share, and an estimate tells little: no way is
-judged by it."""
+"""Below this sum a few lost packets are a heavy share: no way is judged by its loss."""
 PAUSE_BELOW = 0.6
 """The first video's lowest layer is sent while the way carries this share of it."""
 AUDIO_BPS = 40_000
@@ -197,10 +196,8 @@ class Ladder:
     def _full(self, sent: int, now: float) -> bool:
         if now - self._lowered < SETTLE_S:
             return False
-        if sent < JUDGED_BPS:
-            self.estimate.rebase()
-            return False
-        return self._loss >= LOSS_HEAVY or self.estimate.full(sent - self._audio, now)
+        lossy = self._loss >= LOSS_HEAVY and sent >= JUDGED_BPS
+        return self.estimate.full(sent - self._audio, now) or lossy
 
     def _lower(self, streams: Sequence[Stream], sent: int, now: float) -> list[int]:
         carried = sent * (1.0 - max(self._loss, self._newest))
