@@ -13,12 +13,14 @@ from webrtc_kit import Picture, http, impatient, on_loopback, publisher, viewer
 
 from forwarder.client.control import ClientError
 from forwarder.errors import ErrorCode
+from forwarder.ice import dtls
 from forwarder.rooms.roles import Role
 from forwarder.rtp.codecs import Codec, Kind
 from forwarder.signaling import messages as m
 
 pytestmark = pytest.mark.usefixtures("on_loopback", "impatient")
 __all__ = ["impatient", "on_loopback"]
+FIXTURES = Path(__file__).parents[1] / "unit" / "sdp"
 MIC = m.TrackOffer(label="mic", kind=Kind.AUDIO, codec=Codec.OPUS, pt=111, clock_hz=48_000, ssrc=7)
 
 
@@ -322,3 +324,52 @@ async def test_ice_restarts_by_an_offer(tmp_path: Path) -> None:
         assert f"a=ice-ufrag:{me.ufrag}\r\n" in answer.sdp
         assert first.answer is not None and first.answer.count("m=") == answer.sdp.count("m=")
         assert me.peer is not None and me.peer.ufrag == "NewU"
+
+
+@pytest.mark.parametrize("browser", ["chromium", "firefox"])
+async def test_offers_of_real_browsers_fill_nine_pairs_and_three_sounds(
+    tmp_path: Path, browser: str
+) -> None:
+    site = Site(tmp_path)
+    text = (FIXTURES / f"{browser}-session.sdp").read_text().replace("\n", "\r\n")
+    async with node_of(site) as node, page(site, "ada", pairs=0) as ada:
+        await site.room()
+        welcome = await ada.control.join(text)
+        pairs = [slot.pair for slot in welcome.slots]
+        assert sorted(pairs) == [-1] * 3 + sorted([*range(9)] * 2)
+        assert len({slot.mid for slot in welcome.slots}) == 21
+        assert welcome.answer is not None and welcome.answer.count("a=setup:passive") == 23
+        me = node.rooms.participant(welcome.participant_id)
+        assert me.peer is not None and me.peer.feedback and me.peer.nack
+        assert all(slot.rtx_ssrc for slot in me.slots if slot.spec.kind is Kind.VIDEO)
+        assert len(me.tracks) == 2
+
+
+async def test_a_page_whose_handshake_never_comes_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The participant leaves at the deadline, and its session ends with the reason."""
+    monkeypatch.setattr(dtls, "DEADLINE_S", 0.3)
+    site = Site(tmp_path)
+    async with node_of(site) as node, page(site, "ada", brightness=60, pairs=1) as ada:
+        await site.room()
+        await ada.control.join(await ada.offer())  # and nothing is done with the answer
+        told = await until(lambda: ada.of(m.Closing), "the session ends")
+        assert "handshake" in told[0].reason
+        assert not list(node.rooms.participants())
+        assert (await node.status())["dtls"]["expired"] == 1
+
+
+async def test_too_many_handshakes_are_refused_in_a_session_too(tmp_path: Path) -> None:
+    site = Site(tmp_path, change={"ice": {"max_half_open": 1}})
+    async with (
+        node_of(site) as node,
+        page(site, "ada", pairs=1) as ada,
+        page(site, "bob", pairs=1) as bob,
+    ):
+        await site.room()
+        await ada.control.join(await ada.offer())
+        with pytest.raises(ClientError) as refused:
+            await bob.join()
+        assert refused.value.code is ErrorCode.UNAVAILABLE
+        assert len(list(node.rooms.participants())) == 1
