@@ -184,13 +184,18 @@ def ratio_fields(rows: dict[str, Row]) -> tuple[dict[str, Any], dict[str, Any], 
             values = stats.ratios(a.out_pps, b.out_pps)
             fields[name], spreads[name] = stats.median(values), stats.spread(values)
     a, c = rows.get(A), rows.get(BareXdp.name)
-    if a and c and all(a.out_pps) and all(c.out_pps):
+    limited = [name for name in (A, BareXdp.name) if name in rows and rows[name].source_limited]
+    if a and c and not limited and all(a.out_pps) and all(c.out_pps):
         added = [1e9 / x - 1e9 / y for x, y in zip(a.out_pps, c.out_pps, strict=True)]
         fields["added_ns_per_copy"] = stats.median(added)
         spreads["added_ns_per_copy"] = stats.spread(added)
     else:
         fields["added_ns_per_copy"] = None
-        reasons["added_ns_per_copy"] = "a row without a rate that passes"
+        reasons["added_ns_per_copy"] = (
+            f"the source was the limit of {limited[0]}"
+            if limited
+            else "a row without a rate that passes"
+        )
     return fields, spreads, reasons
 
 

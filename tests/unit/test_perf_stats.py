@@ -81,6 +81,10 @@ def test_a_source_limited_row_has_no_ratio() -> None:
     found, spreads, reasons = ratio_fields(rows)
     assert found["ratio_vs_bare_xdp"] == pytest.approx(0.65)
     assert found["added_ns_per_copy"] == pytest.approx(750)  # of 1000 and 500
+    rows[BareXdp.name].source_limited = True
+    found, _, reasons = ratio_fields(rows)
+    assert found["added_ns_per_copy"] is None
+    assert reasons["added_ns_per_copy"] == f"the source was the limit of {BareXdp.name}"
     assert spreads["ratio_vs_bare_xdp"]["rounds"] == 2
 
 
