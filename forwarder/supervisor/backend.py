@@ -155,6 +155,9 @@ class RoomsBackend:
             session.push(views.subscribed(me.subscriptions.values()))
         if me.leg_state is LegState.LIVE:
             session.push(m.LegState(state="live"))
+        speaker = self._rooms.state.rooms[me.room_id].speaker
+        if speaker is not None:
+            session.push(m.SpeakerChanged(participant_id=speaker))
         if me.asked_pairs:  # while nobody listened
             self._rooms.ask_again(participant_id)
             self.announce()

@@ -80,10 +80,13 @@ async def test_status_of_a_call(site: Site) -> None:
 
 
 def test_a_room_and_a_token_from_the_shell(site: Site) -> None:
-    assert vcfwd(site, "room", "create", "standup", "--max-active", "3") == "standup\n"
+    wanted = ("--max-active", "3", "--codecs", "h264, vp8")
+    assert vcfwd(site, "room", "create", "standup", *wanted) == "standup\n"
     listed = json.loads(vcfwd(site, "room", "list", "--json"))
     (entry,) = [room for room in listed if room["id"] == "standup"]
     assert (entry["max_active"], entry["active"]) == (3, 0)
+    assert entry["codecs"] == ["h264", "vp8"]
+    assert "codecs   h264, vp8\n" in vcfwd(site, "room", "show", "standup")
     token = vcfwd(site, "token", "create", "--room", "standup", "--role", "host", "--name", "Ada")
 
     async def join() -> None:
@@ -123,6 +126,7 @@ def test_an_admin_token(site: Site) -> None:
         (["token", "create"], 2, "give either --room ROOM or --admin"),
         (["token", "create", "--room", "a", "--admin"], 2, "give either --room ROOM or --admin"),
         (["room", "create", "big", "--max-active", "99999999"], 1, "max_active"),
+        (["room", "create", "odd", "--codecs", "h265"], 1, "codecs"),
     ],
 )
 def test_what_the_node_refuses(site: Site, arguments: list[str], status: int, words: str) -> None:

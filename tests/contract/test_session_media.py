@@ -336,6 +336,10 @@ async def test_who_speaks_is_told_and_heard_without_a_pair(tmp_path: Path) -> No
 
         await speak(bob, 20, heard, 5000)
         await speak(ada, 10, lambda: speaker() == ids["ada"], 1)
+        async with page(site, "late", Role.PASSIVE, pairs=1) as late:
+            await late.join()
+            told = await until(lambda: late.of(m.SpeakerChanged), "who comes late is told too")
+            assert told[0].participant_id == ids["ada"]
 
 
 async def test_a_viewer_by_whep_follows_who_speaks(tmp_path: Path) -> None:
