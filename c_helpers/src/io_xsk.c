@@ -30,7 +30,7 @@ static void refill(struct vc_xsk_io *xsk, uint32_t slot, uint32_t frame)
     struct vc_xsk_ring *fill = &xsk->slots[slot].port.fill;
 
     vc_umem_move(&xsk->umem, frame, VC_FRAME_HELD, VC_FRAME_RX, slot);
-    *vc_xsk_addr(fill, fill->cached++) = (uint64_t)frame * VC_FRAME_SZ;
+    *vc_xsk_addr(fill, fill->cached++) = vc_umem_addr(&xsk->umem, frame);
 }
 
 /* Publishes what was refilled; zero-copy drivers may have stopped for want of frames. */
@@ -56,13 +56,13 @@ static uint32_t rx_slot(struct vc_xsk_io *xsk, uint32_t slot, struct vc_io_rx *p
         ready = n;
     for (uint32_t i = 0; i < ready; i++, ring->cached++) {
         const struct xdp_desc *desc = vc_xsk_desc(ring, ring->cached);
-        uint32_t frame = (uint32_t)(desc->addr / VC_FRAME_SZ), off;
+        uint32_t frame = vc_umem_number(&xsk->umem, desc->addr), off;
         uint8_t *data = xsk->umem.area + desc->addr;
 
         if (i + 1 < ready)
             __builtin_prefetch(xsk->umem.area + vc_xsk_desc(ring, ring->cached + 1)->addr);
         vc_umem_move(&xsk->umem, frame, VC_FRAME_RX, VC_FRAME_HELD, slot);
-        VC_ASSERT(desc->addr % VC_FRAME_SZ + desc->len <= VC_FRAME_SZ);
+        VC_ASSERT(vc_umem_number(&xsk->umem, desc->addr + desc->len - 1) == frame);
         if (vc_net_parse(data, desc->len, &off, &pkts[cnt].sz, &pkts[cnt].tuple)) {
             xsk->io.counts.malformed++;
             refill(xsk, slot, frame);
@@ -170,7 +170,7 @@ static int start_port(struct vc_xsk_io *xsk, uint32_t slot)
 
     for (uint32_t i = 0; i < xsk->rx_quota; i++)
         *vc_xsk_addr(fill, fill->cached++) =
-            (uint64_t)vc_umem_take(&xsk->umem, VC_FRAME_RX, slot) * VC_FRAME_SZ;
+            vc_umem_addr(&xsk->umem, vc_umem_take(&xsk->umem, VC_FRAME_RX, slot));
     vc_xsk_publish(fill);
     s->seen = 0;
     s->ahead = 0;
@@ -367,10 +367,11 @@ static int take_memory(struct vc_xsk_io *xsk, uint32_t frames)
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE;
     void *area;
 
-    xsk->area_sz = ((size_t)frames * VC_FRAME_SZ + HUGE_PAGE_SZ - 1) & ~(size_t)(HUGE_PAGE_SZ - 1);
+    umem->shift = xsk->zerocopy ? VC_FRAME_SHIFT_ZEROCOPY : VC_FRAME_SHIFT;
+    xsk->area_sz = ((size_t)vc_umem_addr(umem, frames) + HUGE_PAGE_SZ - 1) & ~(size_t)(HUGE_PAGE_SZ - 1);
     area = mmap(NULL, xsk->area_sz, PROT_READ | PROT_WRITE, flags | MAP_HUGETLB, -1, 0);
     if (area == MAP_FAILED) {
-        xsk->area_sz = (size_t)frames * VC_FRAME_SZ;
+        xsk->area_sz = (size_t)vc_umem_addr(umem, frames);
         area = mmap(NULL, xsk->area_sz, PROT_READ | PROT_WRITE, flags, -1, 0);
     }
     if (area == MAP_FAILED)

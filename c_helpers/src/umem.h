@@ -8,8 +8,8 @@
    sharing it.
 
    Receiving has its own quota for each port; transmitting gets the rest, so that neither starves
-   the other. Used by the worker's thread only.  Never grows: frames x 2048 bytes, 1 + 2 + 4
-   bytes of bookkeeping each. */
+   the other. Used by the worker's thread only.  Never grows: frames x 2048 bytes, or 4096 for
+   zero-copy, 1 + 2 + 4 bytes of bookkeeping each. */
 #ifndef VC_UMEM_H
 #define VC_UMEM_H
 
@@ -17,7 +17,12 @@
 
 #include <stdbool.h>
 
-#define VC_FRAME_SZ 2048u
+#define VC_FRAME_SZ 2048u /* the least */
+/* log2 of a frame's bytes.  Zero-copy drivers cut what they receive into whole kilobytes, less
+   the kernel's 256 bytes of headroom (igb, igc, ixgbe): of 2048 that leaves 1024, and a datagram of
+   a full frame comes in two pieces. */
+#define VC_FRAME_SHIFT 11u
+#define VC_FRAME_SHIFT_ZEROCOPY 12u
 #define VC_FRAME_PAYLOAD \
     128u /* bytes before the payload of a transmit frame: the headers end here */
 
@@ -35,6 +40,7 @@ struct vc_umem {
     uint16_t *payload_sz; /* [total] of frames in a transmit ring */
     uint32_t *free;       /* [total] a stack of frame numbers */
     uint32_t total, free_cnt;
+    uint32_t shift; /* VC_FRAME_SHIFT... */
     uint32_t rx_cnt, tx_cnt; /* frames in the two receiving states, in the two transmitting ones */
     uint32_t tx_max;         /* quota */
 };
@@ -82,9 +88,20 @@ static inline void vc_umem_give(struct vc_umem *umem, uint32_t frame, enum vc_fr
         umem->tx_cnt--;
 }
 
+/* A frame's place in the area, as descriptors name it, and the way back. */
+static inline uint64_t vc_umem_addr(const struct vc_umem *umem, uint32_t frame)
+{
+    return (uint64_t)frame << umem->shift;
+}
+
+static inline uint32_t vc_umem_number(const struct vc_umem *umem, uint64_t addr)
+{
+    return (uint32_t)(addr >> umem->shift);
+}
+
 static inline uint8_t *vc_umem_frame(const struct vc_umem *umem, uint32_t frame)
 {
-    return umem->area + (size_t)frame * VC_FRAME_SZ;
+    return umem->area + vc_umem_addr(umem, frame);
 }
 
 #endif

@@ -93,8 +93,8 @@ static int register_memory(const struct vc_xsk_port *port, const struct vc_umem 
 {
     struct xdp_umem_reg reg = {
         .addr = (uintptr_t)umem->area,
-        .len = (uint64_t)umem->total * VC_FRAME_SZ,
-        .chunk_size = VC_FRAME_SZ,
+        .len = vc_umem_addr(umem, umem->total),
+        .chunk_size = 1u << umem->shift,
     };
 
     return setsockopt(port->fd, SOL_XDP, XDP_UMEM_REG, &reg, sizeof reg) ? -errno : 0;

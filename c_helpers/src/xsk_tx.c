@@ -44,7 +44,7 @@ static void settle(struct vc_xsk_io *xsk, struct vc_xsk_slot *s, bool dropped)
     for (uint32_t i = s->seen + s->ahead; i != taken - dropped; i++) {
         xsk->io.counts.tx_sent++;
         xsk->io.counts.tx_bytes +=
-            xsk->umem.payload_sz[vc_xsk_desc(&s->port.tx, i)->addr / VC_FRAME_SZ];
+            xsk->umem.payload_sz[vc_umem_number(&xsk->umem, vc_xsk_desc(&s->port.tx, i)->addr)];
     }
     s->ahead = 0;
     s->seen = taken;
@@ -61,7 +61,7 @@ static void reap(struct vc_xsk_io *xsk, uint32_t slot)
     n = vc_xsk_ready(ring); /* before settle: a frame is accounted before it is used again */
     settle(xsk, s, false);
     for (uint32_t i = 0; i < n; i++, ring->cached++) {
-        uint32_t frame = (uint32_t)(*vc_xsk_addr(ring, ring->cached) / VC_FRAME_SZ);
+        uint32_t frame = vc_umem_number(&xsk->umem, *vc_xsk_addr(ring, ring->cached));
 
         if (frame != xsk->umem.total) /* some kernels give void entries back (void_pending) */
             vc_umem_give(&xsk->umem, frame, VC_FRAME_TX, slot);
@@ -86,8 +86,8 @@ static void void_pending(struct vc_xsk_io *xsk, uint32_t slot)
     for (uint32_t i = s->seen + s->ahead; i != s->port.tx.cached; i++) {
         struct xdp_desc *desc = vc_xsk_desc(&s->port.tx, i);
 
-        vc_umem_give(&xsk->umem, (uint32_t)(desc->addr / VC_FRAME_SZ), VC_FRAME_TX, slot);
-        *desc = (struct xdp_desc){ .addr = (uint64_t)xsk->umem.total * VC_FRAME_SZ,
+        vc_umem_give(&xsk->umem, vc_umem_number(&xsk->umem, desc->addr), VC_FRAME_TX, slot);
+        *desc = (struct xdp_desc){ .addr = vc_umem_addr(&xsk->umem, xsk->umem.total),
                                     .options = UINT32_MAX };
         xsk->io.counts.tx_errors++;
         s->voided++;
@@ -233,7 +233,7 @@ void vc_xsk_tx_commit(struct vc_io *io, const struct vc_io_tx *tx, uint32_t payl
     vc_umem_move(&xsk->umem, cookie.frame, VC_FRAME_RESERVED, VC_FRAME_TX, tx->port);
     xsk->umem.payload_sz[cookie.frame] = (uint16_t)payload_sz;
     *vc_xsk_desc(ring, ring->cached++) = (struct xdp_desc){
-        .addr = (uint64_t)cookie.frame * VC_FRAME_SZ + VC_FRAME_PAYLOAD - cookie.header_sz,
+        .addr = vc_umem_addr(&xsk->umem, cookie.frame) + VC_FRAME_PAYLOAD - cookie.header_sz,
         .len = cookie.header_sz + payload_sz,
     };
     s->reserved--;
