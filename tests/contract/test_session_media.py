@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import socket
 import struct
 from collections.abc import AsyncIterator, Callable
 from itertools import pairwise
@@ -23,6 +24,7 @@ from forwarder.client.rtp import RtpPacket, is_rtcp, parse
 from forwarder.rooms.roles import Role
 from forwarder.rtp.suites import Suite
 from forwarder.signaling import messages as m
+from forwarder.supervisor.node import Node
 
 __all__ = ["impatient", "on_loopback"]
 RIDS = ("lo", "hi")
@@ -87,6 +89,16 @@ class Ears(Peer):
     def close(self) -> None:
         asyncio.get_running_loop().remove_reader(self.sock.fileno())
         super().close()
+
+    def rebind(self) -> None:
+        """What a NAT does: from now on it sends from another port."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self.sock.fileno())
+        self.sock.close()
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.setblocking(False)
+        self.sock.bind(("127.0.0.1", 0))
+        loop.add_reader(self.sock.fileno(), self._readable)
 
     def _readable(self) -> None:
         assert self._in is not None
@@ -391,3 +403,50 @@ async def test_candidates_are_the_advertised_addresses(tmp_path: Path) -> None:
         (me,) = node.rooms.participants()
         await until(lambda: me.keyed, "it has its keys")
         assert me.tuples[0].local_ip == "127.0.0.1"
+
+
+@pytest.mark.parametrize("who", ["camera", "eve"])
+async def test_a_browsers_nat_rebinds(tmp_path: Path, who: str) -> None:
+    """Media from an address that is not validated is dropped; the next check moves the leg, with
+    the same keys and streams and without a word of HTTP."""
+    site = Site(tmp_path)
+    async with (
+        node_of(site) as node,
+        http(site) as client,
+        Camera("whip", site.token("camera")) as camera,
+        Ears("whep", site.token("eve", Role.PASSIVE)) as eve,
+    ):
+        await site.room()
+        await camera.connect(client)
+        await eve.connect(client)
+        moving: Ears = {"camera": camera, "eve": eve}[who]
+        me = next(p for p in node.rooms.participants() if p.name == who)
+
+        async def flows() -> None:
+            had = len(eve.of(VP8))
+            await until(lambda: len(eve.of(VP8)) > had + 20, "pictures come")
+
+        async with filming(camera):
+            await flows()
+            moving.rebind()
+            port = moving.sock.getsockname()[1]
+            if who == "camera":
+                before = node.datapath.plane.counters()["routed"]
+                await until(lambda: unknown(node) > 20, "its media is dropped")
+                assert node.datapath.plane.counters()["routed"] <= before + 2
+            moving.send(moving.binding_request())
+            await flows()
+            assert me.nominated is not None and me.tuples[me.nominated].remote_port == port
+            assert len(me.tuples) == 2  # the old one stays until its consent ends
+        status = await node.status()
+        assert status["balanced"], status["imbalance"]
+        assert status["drops"]["auth_failed"] == 0
+        assert status["dtls"]["completed"] == 2
+
+
+def unknown(node: Node) -> int:
+    """Media of flows that the node does not know, dropped by the selector or by the worker."""
+    steering = node.datapath.steering
+    verdicts = steering.select_verdicts() if steering is not None else {}
+    drops = node.datapath.plane.counters().drops["unknown_flow"]
+    return int(drops + verdicts.get("drop_unknown_flow", 0))
