@@ -2,7 +2,7 @@
 abi <abi/3.0>,
 include <tunables/global>
 
-profile vcfwd-dataplane /usr/lib/vcfwd/vcfwd-dataplane {
+profile vcfwd-dataplane /usr/lib/vcfwd/vcfwd-dataplane flags=(attach_disconnected) {
   include <abstractions/base>
 
   capability net_raw,
@@ -28,6 +28,8 @@ profile vcfwd-dataplane /usr/lib/vcfwd/vcfwd-dataplane {
   /run/vcfwd/dataplane.* rwk,
   # Memory that both processes hold comes as descriptors.
   /memfd:vcfwd-* rw,
+  # Huge pages: a nameless file of the kernel's own.
+  /anon_hugepage rw,
   /proc/@{pid}/** r,
   /proc/@{pid}/task/*/comm rw,
   /sys/devices/system/** r,
