@@ -42,7 +42,10 @@ class LegRemove:
 
 @dataclass(frozen=True)
 class SourceSet:
+    """`resume`: the id had this very stream before; what it was bound to and received goes on."""
+
     source: Source
+    resume: bool = False
 
 
 @dataclass(frozen=True)

@@ -74,9 +74,13 @@ static void set_peer(struct vc_worker *w, const struct vc_cmd_leg_set *set)
         vc_flows_add(&w->flows, &peer->tuples[i], set->leg);
 }
 
+/* Transport-wide numbers go on over the lives of an id, as those of a leg that moves must. */
 static void new_leg(struct vc_worker *w, struct vc_leg *leg, uint32_t id)
 {
+    const uint16_t transport_next = leg->transport_next;
+
     memset(leg, 0, sizeof *leg);
+    leg->transport_next = transport_next;
     leg->id = id;
     leg->live = 1;
     leg->sources = leg->routes = VC_NONE;
@@ -171,7 +175,9 @@ enum vc_status vc_command_leg_header(struct vc_worker *w, const struct vc_cmd_le
     } else {
         uint32_t ip_sz = (uint32_t)set->header_sz - set->l3_off;
 
-        if (set->port >= w->node->config.setup.interface_cnt || set->header_sz > VC_HEADER_MAX ||
+        if (set->port >= w->node->config.setup.interface_cnt ||
+            !vc_serves(&w->node->config.setup.interfaces[set->port], w->id) ||
+            set->header_sz > VC_HEADER_MAX ||
             (set->l3_off != 14 && set->l3_off != 18 && set->l3_off != 22) ||
             (ip_sz != 20 + 8 && ip_sz != 40 + 8) ||
             set->header[set->l3_off] >> 4 != (ip_sz == 28 ? 4 : 6))

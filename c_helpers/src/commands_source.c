@@ -50,7 +50,7 @@ static enum vc_status check_source_set(const struct vc_worker *w,
         return status;
     if ((set->flags != VC_SOURCE_BY_SSRC && (!set->flags || set->flags & ~labels)) ||
         !set->clock_hz || set->clock_hz > 1000000u || set->pt > 127 ||
-        set->red_pt > 127 || (set->red_pt && set->red_pt == set->pt) || set->codec > VC_CODEC_AV1 ||
+        set->red_pt > 127 || set->resume > 1 || (set->red_pt && set->red_pt == set->pt) || set->codec > VC_CODEC_AV1 ||
         (set->queue != VC_QUEUE_AUDIO && set->queue != VC_QUEUE_VIDEO))
         return VC_STATUS_BAD_VALUE;
     source = &w->node->sources[set->source];
@@ -67,10 +67,10 @@ static enum vc_status check_source_set(const struct vc_worker *w,
 }
 
 /* The store is keyed by key and SSRC.  1: it knows this stream from an earlier life.  A source
-   bound by label takes up the SSRC that it had, but only in a new process: else the id may
-   have been given to another stream of the leg since. */
+   bound by label takes up the SSRC that it had, but only in a new process, or where the command
+   says so: else the id may have been given to another stream of the leg since. */
 static int resume_store(const struct vc_worker *w, const struct vc_leg *leg,
-                        const struct vc_source *source)
+                        const struct vc_source *source, int same)
 {
     const struct vc_source_index *store = source->store;
 
@@ -78,7 +78,7 @@ static int resume_store(const struct vc_worker *w, const struct vc_leg *leg,
         return 0;
     if (source->flags & VC_SOURCE_BY_SSRC)
         return store->rx.ssrc == source->ssrc;
-    return !source->known && store->rx.ssrc && !vc_leg_source(w, leg, store->rx.ssrc);
+    return (same || !source->known) && store->rx.ssrc && !vc_leg_source(w, leg, store->rx.ssrc);
 }
 
 static void reset_store(struct vc_source_index *store, uint64_t key_id, uint32_t ssrc)
@@ -137,10 +137,11 @@ enum vc_status vc_command_source_set(struct vc_worker *w, const struct vc_cmd_so
     source = &w->node->sources[set->source];
     leg = &w->node->legs[set->leg];
     if (!vc_source_live(source)) {
-        if (vc_history_take(pool_of(w, set->queue), &history))
+        if (vc_history_take(pool_of(w, set->queue), w->id, w->node->config.setup.worker_cnt,
+                            &history))
             return VC_STATUS_HISTORY_FULL;
         new_source(w, leg, source, set, &history);
-        if (resume_store(w, leg, source)) {
+        if (resume_store(w, leg, source, set->resume)) {
             source->resumed = 1;
             if (!source->bound)
                 vc_source_bind(w, source, source->store->rx.ssrc);

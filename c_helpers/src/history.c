@@ -10,9 +10,13 @@
 #endif
 #endif
 
-int vc_history_take(struct vc_history_pool *pool, struct vc_history *history)
+int vc_history_take(struct vc_history_pool *pool, uint32_t share, uint32_t shares,
+                    struct vc_history *history)
 {
-    for (uint32_t i = 0; i < pool->cnt; i++) {
+    const uint32_t first = (uint32_t)((uint64_t)pool->cnt * share / shares);
+
+    for (uint32_t n = 0; n < pool->cnt; n++) {
+        uint32_t i = first + n < pool->cnt ? first + n : first + n - pool->cnt;
         uint8_t expected = 0;
 
         if (__atomic_load_n(&pool->taken[i], __ATOMIC_RELAXED))

@@ -67,8 +67,11 @@ static inline uint64_t vc_history_bytes(const struct vc_history_pool *pool)
     return (uint64_t)pool->slots * pool->stride;
 }
 
-/* 0, or -1 when every history of the pool is taken. */
-int vc_history_take(struct vc_history_pool *pool, struct vc_history *history);
+/* vc_history_take gives one of the taker's share of the pool (`share` of `shares`), or of the
+   shares after it: its pages are then first touched on the taker's NUMA node, or come from there.
+   0, or -1 when every history of the pool is taken. */
+int vc_history_take(struct vc_history_pool *pool, uint32_t share, uint32_t shares,
+                    struct vc_history *history);
 void vc_history_give(struct vc_history_pool *pool, struct vc_history *history);
 
 static inline struct vc_slot *vc_history_slot(const struct vc_history *history, uint64_t position)

@@ -2,6 +2,7 @@
 #include "xsk_io.h"
 
 #include "net.h"
+#include "numa.h"
 
 #include <errno.h>
 #include <net/if.h>
@@ -142,13 +143,18 @@ static int xsk_sleep_fds(struct vc_io *io, int *fds, uint32_t n)
 
 /* ---- opening and closing ----------------------------------------------------------------- */
 
+static bool serves(const struct vc_xsk_io *xsk, uint32_t slot)
+{
+    return vc_serves(&xsk->interfaces[slot], xsk->worker);
+}
+
 static struct vc_xsk_config config_of(struct vc_xsk_io *xsk, uint32_t slot, uint32_t bind_wait_ms)
 {
     const struct vc_ctl_interface *interface = &xsk->interfaces[slot];
     struct vc_xsk_config config = {
         .umem = &xsk->umem,
         .ifindex = interface->ifindex,
-        .queue = xsk->worker,
+        .queue = xsk->worker - interface->worker_first,
         .ring_sz = xsk->ring_sz,
         .zerocopy = xsk->zerocopy,
         .busy_poll = xsk->busy_poll,
@@ -181,7 +187,9 @@ static int start_port(struct vc_xsk_io *xsk, uint32_t slot)
         recvfrom(s->port.fd, NULL, 0, MSG_DONTWAIT, NULL, NULL);
     if (xsk->map_fd < 0)
         return 0;
-    return vc_xsk_register(&s->port, xsk->map_fd, xsk->interfaces[slot].xsk_base + xsk->worker);
+    return vc_xsk_register(&s->port, xsk->map_fd,
+                           xsk->interfaces[slot].xsk_base + xsk->worker -
+                               xsk->interfaces[slot].worker_first);
 }
 
 static void close_ports(struct vc_xsk_io *xsk)
@@ -194,7 +202,7 @@ static int open_ports(struct vc_xsk_io *xsk, const char **why, uint32_t *failed)
 {
     for (uint32_t i = 0; i < xsk->slot_cnt; i++) {
         struct vc_xsk_config config = config_of(xsk, i, BIND_WAIT_MS);
-        int err = vc_xsk_open(&xsk->slots[i].port, &config, why);
+        int err = serves(xsk, i) ? vc_xsk_open(&xsk->slots[i].port, &config, why) : 0;
 
         if (err) {
             *failed = i;
@@ -289,6 +297,8 @@ static void revive(struct vc_xsk_io *xsk, uint32_t slot, uint64_t now_ns)
 {
     struct vc_xsk_slot *s = &xsk->slots[slot];
 
+    if (!serves(xsk, slot))
+        return;
     if (s->link == VC_LINK_UP) {
         if (s->published && !s->port.zerocopy && vc_xsk_unread(&s->port.tx))
             vc_xsk_kick(xsk, slot); /* what an earlier flush left */
@@ -370,6 +380,12 @@ static int take_memory(struct vc_xsk_io *xsk, uint32_t frames)
     umem->shift = xsk->zerocopy ? VC_FRAME_SHIFT_ZEROCOPY : VC_FRAME_SHIFT;
     xsk->area_sz = ((size_t)vc_umem_addr(umem, frames) + HUGE_PAGE_SZ - 1) & ~(size_t)(HUGE_PAGE_SZ - 1);
     area = mmap(NULL, xsk->area_sz, PROT_READ | PROT_WRITE, flags | MAP_HUGETLB, -1, 0);
+    /* Where this node has none left the kernel gives another's: small near ones are better. */
+    if (area != MAP_FAILED && xsk->pinned &&
+        vc_numa_elsewhere(area, xsk->area_sz, vc_numa_node())) {
+        munmap(area, xsk->area_sz);
+        area = MAP_FAILED;
+    }
     if (area == MAP_FAILED) {
         xsk->area_sz = (size_t)vc_umem_addr(umem, frames);
         area = mmap(NULL, xsk->area_sz, PROT_READ | PROT_WRITE, flags, -1, 0);
@@ -386,7 +402,7 @@ static int take_memory(struct vc_xsk_io *xsk, uint32_t frames)
     umem->total = frames;
     for (uint32_t i = 0; i < frames; i++)
         umem->free[umem->free_cnt++] = frames - 1 - i;
-    umem->tx_max = frames - xsk->slot_cnt * xsk->rx_quota;
+    umem->tx_max = frames - xsk->port_cnt * xsk->rx_quota;
     return 0;
 }
 
@@ -399,6 +415,8 @@ static int open_all(struct vc_xsk_io *xsk, const char **why, uint32_t *failed)
         err = open_ports(xsk, why, failed);
     }
     for (uint32_t i = 0; !err && i < xsk->slot_cnt; i++) {
+        if (!serves(xsk, i))
+            continue;
         *failed = i;
         *why = "cannot register the socket in the XSKMAP";
         err = start_port(xsk, i);
@@ -423,6 +441,7 @@ struct vc_io *vc_io_xsk_new(const struct vc_ctl_setup *setup, uint32_t worker, i
                             const char **why)
 {
     uint32_t ports = setup->interface_cnt, half = power_of_two_below(setup->frames / 2), failed = 0;
+    uint32_t own = 0;
     struct vc_xsk_io *xsk = calloc(1, sizeof *xsk);
     const char *what = NULL;
     int err;
@@ -435,20 +454,31 @@ struct vc_io *vc_io_xsk_new(const struct vc_ctl_setup *setup, uint32_t worker, i
     if (!ports || ports > VC_INTERFACES_MAX)
         return refuse(xsk, "no interface", "the set-up names none, or more than 8", 0, why);
     xsk->slot_cnt = ports;
+    xsk->worker = worker;
+    xsk->zerocopy = true;
+    memcpy(xsk->interfaces, setup->interfaces, sizeof xsk->interfaces);
+    for (uint32_t i = 0; i < ports; i++) {
+        xsk->slots[i].published = true;
+        if (serves(xsk, i)) {
+            own++;
+            xsk->zerocopy = xsk->zerocopy && setup->interfaces[i].zerocopy;
+        } else {
+            xsk->slots[i].link = VC_LINK_GONE;
+        }
+    }
+    xsk->pinned = setup->cpus[worker] >= 0;
+    if (!own)
+        return refuse(xsk, "no interface", "none of the set-up is served by this worker", 0, why);
+    xsk->port_cnt = own;
     xsk->ring_sz = half < RING_MAX ? half : RING_MAX;
-    xsk->rx_quota = power_of_two_below(setup->frames / 2 / ports);
+    xsk->rx_quota = power_of_two_below(setup->frames / 2 / own);
     if (xsk->rx_quota > xsk->ring_sz)
         xsk->rx_quota = xsk->ring_sz;
     if (xsk->rx_quota < RING_MIN)
         return refuse(xsk, "all interfaces", "frames is too small: at least 128 for each interface",
                       0, why);
     xsk->map_fd = xsks_map_fd;
-    xsk->worker = worker;
     xsk->busy_poll = setup->busy_poll;
-    xsk->zerocopy = true;
-    memcpy(xsk->interfaces, setup->interfaces, sizeof xsk->interfaces);
-    for (uint32_t i = 0; i < ports; i++)
-        xsk->zerocopy = xsk->zerocopy && setup->interfaces[i].zerocopy;
     if (take_memory(xsk, setup->frames))
         return refuse(xsk, "all interfaces", "no memory for the frames", 0, why);
     err = open_all(xsk, &what, &failed);
@@ -464,4 +494,11 @@ int vc_io_xsk_zerocopy(const struct vc_io *io, uint32_t interface)
     const struct vc_xsk_io *xsk = (const struct vc_xsk_io *)io;
 
     return interface < xsk->slot_cnt && xsk->slots[interface].port.zerocopy;
+}
+
+uint32_t vc_io_xsk_elsewhere(const struct vc_io *io)
+{
+    const struct vc_xsk_io *xsk = (const struct vc_xsk_io *)io;
+
+    return vc_numa_elsewhere(xsk->umem.area, xsk->area_sz, vc_numa_node());
 }

@@ -14,6 +14,7 @@
 #include "io.h"
 #include "io_udp.h"
 #include "io_xsk.h"
+#include "numa.h"
 #include "privilege.h"
 
 __attribute__((format(printf, 2, 3)))
@@ -42,6 +43,27 @@ static const char *check_powers(struct vc_plane *plane, const struct vc_ctl_setu
     return NULL;
 }
 
+/* Each worker serves one, and each is served. */
+static const char *check_interfaces(struct vc_plane *plane, const struct vc_ctl_setup *s)
+{
+    uint32_t served = 0;
+
+    for (uint32_t i = 0; i < s->interface_cnt; i++) {
+        const struct vc_ctl_interface *at = &s->interfaces[i];
+
+        if (at->worker_first >= s->worker_cnt || at->worker_cnt > s->worker_cnt - at->worker_first)
+            return fail(plane, "set-up: %.16s is served by %u workers from %u on, but there are "
+                        "%u workers", at->name, at->worker_cnt, at->worker_first, s->worker_cnt);
+        for (uint32_t w = 0; w < s->worker_cnt; w++)
+            served |= vc_serves(at, w) ? UINT32_C(1) << w : 0;
+    }
+    for (uint32_t w = 0; s->interface_cnt && w < s->worker_cnt; w++)
+        if (!(served >> w & 1))
+            return fail(plane, "set-up: worker %u serves none of the interfaces: have fewer "
+                        "workers, or pin it to a CPU on the NUMA node of an interface", w);
+    return NULL;
+}
+
 static const char *check_setup(struct vc_plane *plane, const struct vc_ctl_setup *s)
 {
     const struct { const char *name; uint32_t value, low, high; } limits[] = {
@@ -60,7 +82,9 @@ static const char *check_setup(struct vc_plane *plane, const struct vc_ctl_setup
         if (limits[i].value < limits[i].low || limits[i].value > limits[i].high)
             return fail(plane, "set-up: %s is %u, but must be %u to %u", limits[i].name,
                         limits[i].value, limits[i].low, limits[i].high);
-    return check_powers(plane, s);
+    const char *why = check_interfaces(plane, s);
+
+    return why ? why : check_powers(plane, s);
 }
 
 /* Where a label's descriptor goes, or NULL: held only. */
@@ -169,8 +193,16 @@ static enum vc_sched sched_of(const struct vc_ctl_setup *setup)
     return uname(&name) ? VC_SCHED_THROTTLED : vc_threads_sched(name.release);
 }
 
-static const char *build_worker(struct vc_plane *plane, const struct vc_ctl_setup *setup,
-                                uint32_t w)
+static void tell_zerocopy(struct vc_plane *plane, const struct vc_ctl_setup *setup, uint32_t w)
+{
+    for (uint32_t i = 0; i < setup->interface_cnt; i++)
+        if (w == setup->interfaces[i].worker_first)
+            plane->ready.zerocopy[i] =
+                (uint32_t)vc_io_xsk_zerocopy(plane->threads[w].io_xsk, i);
+}
+
+static const char *build_parts(struct vc_plane *plane, const struct vc_ctl_setup *setup,
+                               uint32_t w)
 {
     struct vc_thread *t = &plane->threads[w];
     const char *why = "out of memory";
@@ -186,13 +218,37 @@ static const char *build_worker(struct vc_plane *plane, const struct vc_ctl_setu
         t->io_xsk = vc_io_xsk_new(setup, w, plane->xsks_map, &why);
         if (!t->io_xsk)
             return fail(plane, "worker %u: AF_XDP: %s", w, why);
-        for (uint32_t i = 0; w == 0 && i < setup->interface_cnt; i++)
-            plane->ready.zerocopy[i] = (uint32_t)vc_io_xsk_zerocopy(t->io_xsk, i);
+        tell_zerocopy(plane, setup, w);
     }
     t->worker = vc_worker_new(plane->node, w, t->io_socket, t->io_xsk, &why);
     if (!t->worker)
         return fail(plane, "worker %u: %s", w, why);
     return NULL;
+}
+
+/* On the worker's CPU, so that what is its own is taken from its node.  The first thing that is
+   wrong is told in READY; a fault of a thread's CPU has its own sentence when the thread starts. */
+static const char *build_worker(struct vc_plane *plane, const struct vc_ctl_setup *setup,
+                                uint32_t w)
+{
+    char *memory = plane->ready.memory;
+    struct vc_numa numa;
+    const char *refused = vc_numa_enter(&numa, setup->cpus[w]);
+    const char *why = build_parts(plane, setup, w);
+    uint32_t pages = 0;
+
+    if (!why && !refused && setup->cpus[w] >= 0 && plane->threads[w].io_xsk)
+        pages = vc_io_xsk_elsewhere(plane->threads[w].io_xsk);
+    if (refused && !*memory)
+        snprintf(memory, sizeof plane->ready.memory,
+                 "memory of worker %u was taken on whatever node: %s %d", w, refused,
+                 setup->cpus[w]);
+    else if (pages && !*memory)
+        snprintf(memory, sizeof plane->ready.memory,
+                 "%u pages of the packet memory of worker %u are not on node %d, where CPU %d is",
+                 pages, w, vc_numa_node(), setup->cpus[w]);
+    vc_numa_leave(&numa);
+    return why;
 }
 
 const char *vc_plane_start(struct vc_plane *plane, const struct vc_held *held)

@@ -29,13 +29,14 @@ struct vc_xsk_io {
     struct vc_io io;
     struct vc_umem umem;
     struct vc_xsk_slot slots[VC_INTERFACES_MAX];
-    uint32_t slot_cnt;
+    uint32_t slot_cnt; /* one for each interface of the set-up */
+    uint32_t port_cnt; /* of them: those that this worker serves; the others stay closed */
     uint32_t rx_first; /* port that rx begins with */
     uint32_t rx_quota; /* frames of a port's fill and receive rings */
     uint32_t ring_sz;
     uint32_t held_cnt;
     uint32_t held[VC_IO_BURST]; /* frames shown to the core */
-    bool busy_poll, zerocopy;
+    bool busy_poll, zerocopy, pinned;
     int map_fd;
     uint32_t worker;
     uint64_t polled_ns, statistics_ns;

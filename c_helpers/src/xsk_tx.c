@@ -190,6 +190,8 @@ int vc_xsk_tx_reserve(struct vc_io *io, const struct vc_io_dst *dst, struct vc_i
     if (dst->port >= xsk->slot_cnt || !dst->header_sz || dst->header_sz > VC_HEADER_MAX)
         return -1;
     s = &xsk->slots[dst->port];
+    if (!vc_serves(&xsk->interfaces[dst->port], xsk->worker))
+        return -1;
     if (!has_place(xsk, s)) {
         vc_xsk_reap(xsk);
         if (!has_place(xsk, s))

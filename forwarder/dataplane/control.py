@@ -57,6 +57,8 @@ class Ready:
     epoch: int
     crypto: str
     zerocopy: tuple[bool, ...]
+    memory: str = ""
+    """What is wrong with where the workers' memory lies, if anything is."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,7 @@ class Control:
             epoch=int(ready.epoch),
             crypto=ffi.string(ready.crypto).decode(),
             zerocopy=tuple(bool(ready.zerocopy[i]) for i in range(interfaces)),
+            memory=ffi.string(ready.memory).decode(),
         )
 
     async def state(self) -> State | None:

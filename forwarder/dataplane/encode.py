@@ -125,9 +125,10 @@ def encode(command: Command, command_id: int) -> Any:
             u.leg_rate.leg, u.leg_rate.rate_bps = leg_id, rate_bps
         case LegRemove(leg_id):
             record.type, u.id.id = lib.VC_CMD_LEG_REMOVE, leg_id
-        case SourceSet(source):
+        case SourceSet(source, resume):
             record.type = lib.VC_CMD_SOURCE_SET
             _source_set(u.source_set, source)
+            u.source_set.resume = int(resume)
         case SourceRemove(source_id):
             record.type, u.id.id = lib.VC_CMD_SOURCE_REMOVE, source_id
         case RouteSet(route):

@@ -211,6 +211,9 @@ class Placement:
                 paused, worker = self.paused(route.id), self._legs[route.leg]
                 at = RouteAt(worker, route.leg, route.source, paused)
                 return _put(self._routes, route.id, at)
+            case RouteRemove(route_id):  # one that comes back under this id is not paused
+                at = dataclasses.replace(self._routes[route_id], paused=False)
+                return _put(self._routes, route_id, at)
             case RouteFilter(route_id, paused):
                 at = dataclasses.replace(self._routes[route_id], paused=paused)
                 return _put(self._routes, route_id, at)

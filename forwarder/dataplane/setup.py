@@ -44,6 +44,15 @@ class Interface:
     ifindex: int
     xsk_base: int
     zerocopy: bool = False
+    worker_first: int = 0
+    """The worker of its queue 0."""
+    worker_cnt: int = 0
+    """Workers that serve it, one queue each; 0: all from `worker_first` on."""
+
+    def served_by(self, worker: int) -> bool:
+        """Whether the worker can send there without a socket."""
+        queue = worker - self.worker_first
+        return queue >= 0 and (not self.worker_cnt or queue < self.worker_cnt)
 
 
 @dataclass(frozen=True)

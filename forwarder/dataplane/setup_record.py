@@ -39,6 +39,7 @@ def encode(setup: Setup) -> Any:
         to.name = interface.name.encode()[:15]
         to.ifindex, to.xsk_base = interface.ifindex, interface.xsk_base
         to.zerocopy = int(interface.zerocopy)
+        to.worker_first, to.worker_cnt = interface.worker_first, interface.worker_cnt
     for i, local in enumerate(setup.locals):
         ffi.memmove(record.locals[i].local_ip, pack_ip(local.ip), 16)
         record.locals[i].local_port_be = int.from_bytes(local.port.to_bytes(2, "big"), "little")
@@ -58,7 +59,14 @@ def decode(record: Any) -> Setup:
         ),
         workers=record.worker_cnt,
         interfaces=tuple(
-            Interface(ffi.string(x.name).decode(), x.ifindex, x.xsk_base, bool(x.zerocopy))
+            Interface(
+                ffi.string(x.name).decode(),
+                x.ifindex,
+                x.xsk_base,
+                bool(x.zerocopy),
+                x.worker_first,
+                x.worker_cnt,
+            )
             for x in (record.interfaces[i] for i in range(record.interface_cnt))
         ),
         crypto=Crypto(record.crypto_backend),

@@ -121,3 +121,15 @@ def test_paused_becomes_a_command_of_its_own():
     placement.placed(RouteFilter(1, True))
     assert placement.expand(paused) == (paused,)
     assert placement.expand(NEAR) == (NEAR, RouteFilter(1, False))
+
+
+def test_a_route_that_comes_back_is_paused_anew():
+    """Its remove may not be answered yet when that is decided."""
+    placement = filled()
+    paused = RouteSet(Route(id=1, leg=1, source=1, source_worker=0, out_ssrc=6, paused=True))
+    placement.placed(paused)
+    placement.placed(RouteFilter(1, True))
+    undo = placement.placed(RouteRemove(1))
+    assert placement.expand(paused) == (paused, RouteFilter(1, True))
+    placement.answered(RouteRemove(1), False, undo)
+    assert placement.expand(paused) == (paused,)

@@ -168,7 +168,9 @@ struct vc_cmd_source_set {
     uint32_t rtx_ssrc; /* of that stream; 0: bound at its first authentic packet by rtx_pt and, where
                           the source has labels, (mid, repaired-rid) */
     uint8_t red_pt; /* 0: none; packets of this payload type are RED (RFC 2198) */
-    uint8_t pad[3];
+    uint8_t resume; /* 1: the id had this very stream before (its leg moves to another worker): what was
+                       bound by label stays bound, and its receive indices go on */
+    uint8_t pad[2];
 };
 
 #define VC_ROUTE_GATED 1u /* opens at a key frame (video) */
@@ -576,8 +578,16 @@ struct vc_ctl_interface {
     uint32_t ifindex;
     uint32_t xsk_base; /* XSKMAP index of its queue 0 */
     uint32_t zerocopy; /* 1: bind XDP_ZEROCOPY, 0: XDP_COPY */
-    uint32_t pad;
+    uint32_t worker_first; /* the worker of its queue 0 */
+    uint32_t worker_cnt;   /* workers that serve it, one queue each; 0: all from worker_first on */
 };
+
+/* 1: the worker has a port on this interface, queue worker - worker_first. */
+static inline int vc_serves(const struct vc_ctl_interface *interface, uint32_t worker)
+{
+    return worker >= interface->worker_first &&
+           (!interface->worker_cnt || worker - interface->worker_first < interface->worker_cnt);
+}
 
 enum vc_scheduler { VC_SCHEDULER_OTHER, VC_SCHEDULER_FIFO };
 
@@ -611,6 +621,7 @@ struct vc_ctl_ready {
     uint64_t epoch;
     char crypto[64]; /* engine's name */
     uint32_t zerocopy[VC_INTERFACES_MAX]; /* what the kernel gave */
+    char memory[160]; /* why a worker's memory is not on its CPU's node; empty: no fault is known */
 };
 
 /* Same value in every build that agrees on the layout. */
