@@ -58,7 +58,7 @@ def own_version() -> str:
     if plain is None:
         raise ChrootError("forwarder/__init__.py says no __version__")
     when = git("log", "-1", "--format=%cd", "--date=format:%Y%m%d%H%M%S")
-    dirty = ".changed" if git("status", "--porcelain", "-uno", "--", *TAKEN) else ""
+    dirty = ".changed" if git("status", "--porcelain", "--", *TAKEN) else ""
     return f"{plain[1]}+git{when}.{git('rev-parse', '--short=8', 'HEAD')}{dirty}"
 
 
@@ -124,7 +124,8 @@ def field(package: Path, name: str) -> str:
 def build_vcfwd(job: Job, runtime_deb: Path) -> Path:
     """Our own code, against the environment that it will run in."""
     tree, unpacked = job.work / "own" / "vcfwd", job.work / "unpacked"
-    for name in git("ls-files", "-z", "--", *TAKEN).split("\0"):
+    listed = git("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *TAKEN)
+    for name in sorted(set(listed.split("\0"))):
         if name and not name.startswith(LEFT_OUT) and (ROOT / name).is_file():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, tree / name)
