@@ -29,7 +29,7 @@ profile vcfwd-dataplane /usr/lib/vcfwd/vcfwd-dataplane flags=(attach_disconnecte
   # Memory that both processes hold comes as descriptors.
   /memfd:vcfwd-* rw,
   # Huge pages: a nameless file of the kernel's own.
-  /anon_hugepage rw,
+  / r,
   /proc/@{pid}/** r,
   /proc/@{pid}/task/*/comm rw,
   /sys/devices/system/** r,
