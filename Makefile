@@ -16,8 +16,9 @@ DEBS := gcc make clang llvm clang-format libclang-rt-14-dev libc6-dev linux-libc
 # What `vcfwd flame` samples with; without them it says what is missing.
 FLAME_DEBS := python3-bpfcc linux-headers-$(shell dpkg --print-architecture) linux-perf libc6-dbg
 
-# The browsers of `make demo-browser` and of tests/browser; nothing else needs them.
-BROWSER_DEBS := chromium firefox-esr coturn fonts-dejavu-core
+# The browsers of `make demo-browser`, and GStreamer for tests/browser; nothing else needs them.
+BROWSER_DEBS := chromium firefox-esr coturn fonts-dejavu-core python3-gi gir1.2-gst-plugins-bad-1.0 \
+	gstreamer1.0-nice gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
 
 .PHONY: all setup debs venv build native ebpf dataplane demo test lint fuzz clean
 .DEFAULT_GOAL := all
@@ -86,8 +87,8 @@ dataplane: $(STAMPS)/debs
 ebpf: $(STAMPS)/debs
 	$(MAKE) -s -C ebpf
 
-# The program that loses datagrams in the browser lab; no part of a node.
-demo-bpf: build/demo/loss.bpf.o
+# What the browser lab does to datagrams: losses, a NAT; no part of a node.
+demo-bpf: build/demo/loss.bpf.o build/demo/nat.bpf.o
 .PHONY: demo-bpf
 build/demo/%.bpf.o: forwarder/demo/browser/%.bpf.c $(STAMPS)/debs
 	@mkdir -p build/demo

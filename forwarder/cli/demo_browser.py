@@ -28,9 +28,7 @@ def demo_browser(
     browsers: Annotated[
         str, typer.Option(help="Kinds, in the order of participants: chromium,firefox.")
     ] = "chromium",
-    join: Annotated[
-        str, typer.Option(help="How they join: session, or whip (WHIP and WHEP).")
-    ] = "session",
+    join: Annotated[str, typer.Option(help="How: session, or whip (WHIP, WHEP).")] = "session",
     simulcast: Annotated[
         bool, typer.Option("--simulcast", help="Participant 1 sends two layers of 640x360.")
     ] = False,
@@ -59,16 +57,15 @@ def demo_browser(
     from forwarder.demo.browser.driven import missing
     from forwarder.demo.browser.options import CODECS, JOINS, KINDS, PATHS, BrowserOptions
 
+    kinds = tuple(browsers.split(","))
     for option, value, allowed in (
         ("path", path, PATHS),
         ("codec", codec, CODECS),
         ("join", join, JOINS),
+        *(("browsers", kind, KINDS) for kind in kinds),
     ):
         if value not in allowed:
             _fail(f"--{option} {value}: it must be one of {', '.join(allowed)}")
-    kinds = tuple(browsers.split(","))
-    if unknown := [kind for kind in kinds if kind not in KINDS]:
-        _fail(f"--browsers {unknown[0]}: it must be one of {', '.join(KINDS)}")
     if pcap is not None and not pcap.parent.is_dir():
         _fail(f"--pcap {pcap}: there is no directory {pcap.parent}")
     if reason := missing(kinds[:participants]):

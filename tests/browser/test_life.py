@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from browser_kit import marks
-from scene_kit import Scene, picture, scene, view_of
+from scene_kit import Scene, patient, picture, scene, view_of
 
 from forwarder.demo.browser import session
 from forwarder.demo.browser.cast import Actor
-from forwarder.demo.browser.options import HEIGHT, WIDTH
+from forwarder.demo.browser.options import FPS, HEIGHT, WIDTH
 
 pytestmark = marks
 
@@ -34,8 +34,9 @@ async def start(scene_: Scene, actor: Actor) -> None:
     await actor.browser.call("start", {"id": actor.id, "name": actor.name, **size})
 
 
-async def test_leave_come_back_and_reload(tmp_path: Path) -> None:
-    async with scene(tmp_path) as call:
+@patient
+async def test_leave_come_back_and_reload(tmp_path: Path, fps: int = FPS) -> None:
+    async with scene(tmp_path, fps=fps) as call:
         one, two = call.actors
         await call.join()
         await call.frames(one, two)
@@ -65,9 +66,10 @@ async def empty(actor: Actor) -> bool:
     return all(slot["state"] == "waiting" for slot in (await session.about(actor))["slots"])
 
 
-async def test_kill_the_supervisor(tmp_path: Path) -> None:
+@patient
+async def test_kill_the_supervisor(tmp_path: Path, fps: int = FPS) -> None:
     """Media goes on, nothing freezes, and the session comes back as the same participant."""
-    async with scene(tmp_path) as call:
+    async with scene(tmp_path, fps=fps) as call:
         one, two = call.actors
         await call.join()
         await call.frames(one, two)
@@ -87,9 +89,12 @@ async def test_kill_the_supervisor(tmp_path: Path) -> None:
         assert [await freezes(one, two), await freezes(two, one)] == before
 
 
-async def test_kill_the_data_plane(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@patient
+async def test_kill_the_data_plane(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], fps: int = FPS
+) -> None:
     """Another one takes over the sockets and the indices: a gap, and nobody joins anew."""
-    async with scene(tmp_path) as call:
+    async with scene(tmp_path, fps=fps) as call:
         one, two = call.actors
         await call.join()
         await call.frames(one, two)

@@ -1,5 +1,6 @@
-"""Datagrams lost on purpose between browsers and node: one seeded BPF program (loss.bpf.c) for
-each direction of each link, on the browsers' hosts, so that the node's own programs stay alone."""
+"""What the lab does to datagrams between browsers and node: a seeded loss (loss.bpf.c), and a NAT
+that binds a browser's port anew (nat.bpf.c).  One BPF program for each direction of a link, on the
+browsers' hosts, so that the node's own programs stay alone."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from forwarder.dataplane import bpf
 from forwarder.demo.namespaces import Host, run
 from forwarder.demo.options import DemoError
 
-OBJECT = Path(__file__).parents[3] / "build" / "demo" / "loss.bpf.o"
+OBJECTS = Path(__file__).parents[3] / "build" / "demo"
 SEED = 20261123  # of every run: what is lost is the same for the same packets
 WAYS = ("ingress", "egress")
 _OFFERED, _DROPPED = 0, 1
@@ -24,16 +25,17 @@ class Lost:
     dropped: int = 0
 
 
-class Losses:
-    """Programs on some links; closing them gives the maps back, the links go with their hosts."""
+class Programs:
+    """Classifiers on interfaces; closing gives the maps back, the rest goes with the hosts."""
 
-    def __init__(self, pins: Path, port: int, share: float, seed: int = SEED) -> None:
-        """`pins` lies on a bpffs; `share` of 0 to 1 is lost each way."""
-        if not OBJECT.exists():
-            raise DemoError(f"there is no {OBJECT}: run 'make build' once")
-        self._pins, self._port, self._share, self._seed = pins, port, share, seed
-        self._maps: list[int] = []
+    def __init__(self, name: str, pins: Path) -> None:
+        """`pins` lies on a bpffs."""
+        self._object = OBJECTS / f"{name}.bpf.o"
+        if not self._object.exists():
+            raise DemoError(f"there is no {self._object}: run 'make build' once")
+        self._name, self._pins = name, pins
         self._made = ExitStack()
+        self.loaded: list[bpf.BpfObject] = []
 
     def __enter__(self) -> Self:
         return self
@@ -41,25 +43,42 @@ class Losses:
     def __exit__(self, *exc: object) -> None:
         self._made.close()
 
+    def attach(self, host: Host, interface: str, way: str, **settings: int) -> None:
+        """One way of an interface that has a clsact qdisc."""
+        program = self._made.enter_context(bpf.BpfObject(self._object))
+        for name, value in settings.items():
+            program.set_global(name, value)
+        program.load()
+        pin = self._pins / f"{self._name}{len(self.loaded)}"
+        bpf.pin(program.prog_fd, pin)
+        self._made.callback(pin.unlink)
+        attach = ("tc", "filter", "add", "dev", interface, way, "bpf", "direct-action")
+        run(*host.command(*attach, "object-pinned", str(pin)))
+        self.loaded.append(program)
+
+
+def classify(host: Host, interface: str) -> None:
+    """Makes room for classifiers."""
+    run(*host.command("tc", "qdisc", "add", "dev", interface, "clsact"))
+
+
+class Losses(Programs):
+    """A share of the datagrams is lost, each way."""
+
+    def __init__(self, pins: Path, port: int, share: float, seed: int = SEED) -> None:
+        super().__init__("loss", pins)
+        self._port, self._share, self._seed = port, share, seed
+
     def add(self, host: Host, interface: str) -> None:
         """Both ways of that interface."""
-        run(*host.command("tc", "qdisc", "add", "dev", interface, "clsact"))
+        classify(host, interface)
         for way in WAYS:
-            program = self._made.enter_context(bpf.BpfObject(OBJECT))
-            number = len(self._maps)
-            for name, value in (
-                ("port", self._port),
-                ("seed", (self._seed + number) % 2**24),
-                ("threshold", min(round(self._share * 2**32), 2**32 - 1)),
-            ):
-                program.set_global(name, value)
-            program.load()
-            pin = self._pins / f"loss{number}"
-            bpf.pin(program.prog_fd, pin)
-            self._made.callback(pin.unlink)
-            attach = ("tc", "filter", "add", "dev", interface, way, "bpf", "direct-action")
-            run(*host.command(*attach, "object-pinned", str(pin)))
-            self._maps.append(program.map_fd("counters"))
+            self.attach(
+                *(host, interface, way),
+                port=self._port,
+                seed=(self._seed + len(self.loaded)) % 2**24,
+                threshold=min(round(self._share * 2**32), 2**32 - 1),
+            )
 
     def read(self) -> Lost:
         """So far, over all links and ways."""
@@ -67,7 +86,26 @@ class Losses:
 
     def _sum(self, index: int) -> int:
         total = 0
-        for fd in self._maps:
-            value = bpf.lookup(fd, index.to_bytes(4, "little"), 8)
+        for program in self.loaded:
+            value = bpf.lookup(program.map_fd("counters"), index.to_bytes(4, "little"), 8)
             total += int.from_bytes(value or b"", "little")
         return total
+
+
+class Nat(Programs):
+    """Between a browser and the node; transparent until rebind() is called."""
+
+    def __init__(self, pins: Path, port: int, host: Host, interface: str) -> None:
+        super().__init__("nat", pins)
+        self._port, self._host, self._interface = port, host, interface
+
+    def __enter__(self) -> Self:
+        classify(self._host, self._interface)
+        for number, way in enumerate(("egress", "ingress")):
+            self.attach(self._host, self._interface, way, port=self._port, inbound=number)
+        return self
+
+    def rebind(self, mask: int) -> None:
+        """From now on the ports outside are those inside XOR mask."""
+        for program in self.loaded:
+            bpf.update(program.map_fd("masks"), bytes(4), mask.to_bytes(8, "little"))
