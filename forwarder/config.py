@@ -29,6 +29,7 @@ from forwarder.configchecks import (
     checked,
     flag,
     is_interface,
+    is_nodes,
     is_origin,
     is_path,
     is_path_or_empty,
@@ -68,6 +69,7 @@ class Network:
     addresses: tuple[str, ...] = address_list(least=1)
     port: int = whole(1, 65535)
     interfaces: tuple[str, ...] = list_of(INTERFACES_MAX, is_interface, "interface names")
+    numa_nodes: tuple[int, ...] = checked(is_nodes)
     path: str = one_of(*PATHS)
     advertised_addresses: tuple[str, ...] = address_list()
     bpf_pin_dir: str = checked(is_path_or_empty)
@@ -303,6 +305,11 @@ def _cross_check(values: Mapping[str, Mapping[str, Any]], origin: str) -> Iterat
         yield (
             f'{origin}: network.path is "{network["path"]}", but network.interfaces is empty: '
             "name the interfaces to attach to"
+        )
+    if network["numa_nodes"] and len(network["numa_nodes"]) != len(network["interfaces"]):
+        yield (
+            f"{origin}: network.numa_nodes has {len(network['numa_nodes'])} numbers for "
+            f"{len(network['interfaces'])} interfaces: one for each, or none"
         )
     if bool(api["cert_file"]) != bool(api["key_file"]):
         yield f"{origin}: api.cert_file and api.key_file: give both, or neither"

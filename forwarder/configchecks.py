@@ -21,6 +21,8 @@ WORKERS_MAX = 16
 """Worker threads (VC_WORKERS_MAX)."""
 CPUS_MAX = 4096
 """Processors of a host."""
+NODES_MAX = 1024
+"""NUMA nodes of a host."""
 
 Check: TypeAlias = Callable[[Any], "str | None"]
 """None, or what the value should be ("a number from 1 to 65535")."""
@@ -103,6 +105,13 @@ def address_list(least: int = 0) -> Any:
 
 def is_interface(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[^\s/:]{1,15}", value) is not None
+
+
+def is_nodes(value: Any) -> str | None:
+    ok = isinstance(value, list) and len(value) <= INTERFACES_MAX
+    if ok and all(type(node) is int and 0 <= node < NODES_MAX for node in value):
+        return None
+    return f"a list of up to {INTERFACES_MAX} numbers of NUMA nodes"
 
 
 def is_origin(value: Any) -> bool:

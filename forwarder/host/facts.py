@@ -93,15 +93,15 @@ def _release(text: str) -> tuple[int, int]:
 
 def gather(host: Host) -> Facts:
     """Reads it all; no privileges."""
-    nodes = _nodes(host)
-    cpus = _cpus(host, nodes)
-    nodes = {node: tuple(c.number for c in cpus if c.node == node) for node in sorted(nodes)}
+    found = nodes(host)
+    cpus = _cpus(host, found)
+    found = {node: tuple(c.number for c in cpus if c.node == node) for node in sorted(found)}
     run_time = _list(host, "/sys/fs/cgroup/cpuset.cpus.isolated")
     return Facts(
         kernel=host.read("/proc/sys/kernel/osrelease") or "",
         cmdline=host.read("/proc/cmdline") or "",
         cpus=cpus,
-        nodes=nodes,
+        nodes=found,
         smt=host.read(f"{_CPU}/smt/control") or "unknown",
         isolated=tuple(sorted({*_list(host, f"{_CPU}/isolated"), *run_time})),
         nohz_full=_list(host, f"{_CPU}/nohz_full"),
@@ -127,7 +127,8 @@ def _list(host: Host, path: str) -> tuple[int, ...]:
         return ()
 
 
-def _nodes(host: Host) -> dict[int, tuple[int, ...]]:
+def nodes(host: Host) -> dict[int, tuple[int, ...]]:
+    """NUMA node -> its processors; one node where the host does not tell."""
     found = {
         int(entry[4:]): _list(host, f"{_NODE}/{entry}/cpulist")
         for entry in host.names(_NODE)
@@ -160,6 +161,13 @@ def _cgroup(host: Host) -> str:
 # ---- interfaces ------------------------------------------------------------------------------
 
 
+def node_of(host: Host, name: str) -> int:
+    """The NUMA node of an interface; -1: its device does not say, or it has none."""
+    here = f"/sys/class/net/{name}/device"
+    node = host.read(f"{here}/numa_node") or host.read(f"{here}/../numa_node")
+    return int(node) if node and re.fullmatch(r"-?\d+", node) else -1
+
+
 def nic(host: Host, name: str) -> Nic:
     """One interface; what its driver does not tell is empty."""
     here = f"/sys/class/net/{name}"
@@ -172,7 +180,6 @@ def nic(host: Host, name: str) -> Nic:
     queues = sum(entry.startswith("rx-") for entry in host.names(f"{here}/queues"))
     count = channels.get("combined_count") or channels.get("rx_count") or queues or 1
     most = channels.get("combined_max") or channels.get("rx_max") or count
-    node = host.read(f"{here}/device/numa_node") or host.read(f"{here}/device/../numa_node")
     entries = host.names(here)
     lower = tuple(e.removeprefix("lower_") for e in entries if e.startswith("lower_"))
     flags = int(host.read(f"{here}/flags") or "0", 16)
@@ -180,7 +187,7 @@ def nic(host: Host, name: str) -> Nic:
         name=name,
         kind=_kind(host, name, driver),
         driver=driver,
-        node=int(node) if node and re.fullmatch(r"-?\d+", node) else -1,
+        node=node_of(host, name),
         up=bool(flags & 1),
         mtu=int(host.read(f"{here}/mtu") or "0"),
         queues=count,

@@ -2,13 +2,15 @@
 
 Workers run on the node of their NIC, one for each of its queues, on cores whose SMT siblings stay
 idle; core 0 keeps house as long as another core can work (the kernel does on it what it cannot do
-elsewhere).  Housekeeping (interrupts, kernel threads, everything else) is what remains, and never
+elsewhere).  NICs of one node share its workers, each of which has a queue on each of them; where
+NICs lie on several nodes, no worker serves another node's (spread, which the data plane's set-up
+uses too).  Housekeeping (interrupts, kernel threads, everything else) is what remains, and never
 empty; nor are the workers: on two cores core 1 works and core 0 keeps house.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from forwarder.errors import HostError
@@ -35,19 +37,78 @@ class Layout:
     supervisor: tuple[int, ...]
     idle: tuple[int, ...]
     why: tuple[str, ...]
+    serving: dict[str, tuple[Worker, ...]]
+    """The workers of each NIC."""
 
     @property
     def cpus(self) -> tuple[int, ...]:
         return tuple(worker.cpu for worker in self.workers)
 
     def of(self, nic: str) -> tuple[Worker, ...]:
-        """The workers of a NIC, in the order of its queues: all of them when none is its own."""
-        return tuple(w for w in self.workers if w.nic == nic) or self.workers
+        """The workers of a NIC, in the order of its queues."""
+        return self.serving.get(nic, self.workers)
 
     def house_on(self, node: int, facts: Facts) -> tuple[int, ...]:
         """Housekeeping cores of a node; where there are none, all of them."""
         near = tuple(c for c in self.housekeeping if c in facts.nodes.get(node, ()))
         return near or self.housekeeping
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Which workers serve which NIC.  `order`: the workers as they are to be numbered, by their places
+    in what was given; `shares`: NIC -> its first worker and how many; `why`: empty, or why workers
+    serve NICs of another node as well."""
+
+    order: tuple[int, ...]
+    shares: dict[str, tuple[int, int]]
+    why: str = ""
+
+    @property
+    def split(self) -> bool:
+        return len(set(self.shares.values())) > 1
+
+
+def spread(homes: Mapping[str, int], count: int, nodes: Sequence[int] = ()) -> Spread:
+    """Shares `count` workers among NICs on their nodes (`homes`).
+
+    A node gets the workers whose cores lie on it (`nodes`: of each worker's core), or an even share
+    when they are not pinned.  HostError: a worker would serve none of the NICs.
+    """
+    order = tuple(range(count))
+    together = Spread(order, dict.fromkeys(homes, (0, count)))
+    groups = list(dict.fromkeys(homes.values()))
+    if len(groups) < 2:
+        return together
+    if nodes:
+        members = {group: [w for w in order if nodes[w] == group] for group in groups}
+    else:
+        ends = [-(-count * at // len(groups)) for at in range(len(groups) + 1)]
+        members = {g: list(order[a:b]) for g, a, b in zip(groups, ends, ends[1:], strict=False)}
+    bare = [str(group) for group in groups if not members[group]]
+    if bare:
+        where = "cores" if nodes else "number"
+        why = (
+            f"no worker for NUMA node {', '.join(bare)} by the {where} of the workers: "
+            "each serves the interfaces of all nodes"
+        )
+        return Spread(order, together.shares, why)
+    lost = sorted(set(nodes) - set(groups))
+    if lost:
+        raise HostError(
+            f"dataplane.cpus names a core on NUMA node {lost[0]}, where none of the interfaces is: "
+            f"a worker there would serve none; take cores of node {' or '.join(map(str, groups))}"
+        )
+    first, shares = 0, {}
+    for group in groups:
+        shares.update({n: (first, len(members[group])) for n in homes if homes[n] == group})
+        first += len(members[group])
+    return Spread(tuple(w for group in groups for w in members[group]), shares)
+
+
+def home(nic: Nic, facts: Facts) -> int:
+    """The node of a NIC; one that does not say is on the first."""
+    return nic.node if nic.node in facts.nodes else min(facts.nodes)
 
 
 def choose(
@@ -79,7 +140,8 @@ def choose(
         why.append(f"workers on {cpulist.show(pinned)}: dataplane.cpus pins them")
     else:
         workers = _pick(facts, nics, count, set(housekeeping), why)
-    return _finish(facts, workers, housekeeping, why)
+    homes = {nic.name: home(nic, facts) for nic in nics}
+    return _finish(facts, workers, housekeeping, why, homes)
 
 
 def _pinned(facts: Facts, nics: Sequence[Nic], pinned: Sequence[int]) -> list[Worker]:
@@ -87,13 +149,9 @@ def _pinned(facts: Facts, nics: Sequence[Nic], pinned: Sequence[int]) -> list[Wo
     for at, number in enumerate(pinned):
         cpu = facts.cpu(number)
         node = cpu.node if cpu else 0
-        near = [nic for nic in nics if _node(nic, facts) == node] or list(nics)
+        near = [nic for nic in nics if home(nic, facts) == node] or list(nics)
         found.append(Worker(number, node, near[at % len(near)].name if near else ""))
     return found
-
-
-def _node(nic: Nic, facts: Facts) -> int:
-    return nic.node if nic.node in facts.nodes else min(facts.nodes)
 
 
 def _first_threads(facts: Facts, node: int, taken: set[int]) -> list[Cpu]:
@@ -110,8 +168,7 @@ def _pick(
     facts: Facts, nics: Sequence[Nic], count: int, reserved: set[int], why: list[str]
 ) -> list[Worker]:
     boot = min(cpu.number for cpu in facts.cpus)
-    homes = [(nic.name, _node(nic, facts), nic.queues_max) for nic in nics]
-    homes = homes or [("", min(facts.nodes), 1)]
+    homes = _homes(facts, nics) or [("", min(facts.nodes), 1)]
     spread = len(facts.nodes) > 1 and any(
         cpus and node not in {node for _, node, _ in homes} for node, cpus in facts.nodes.items()
     )
@@ -146,11 +203,22 @@ def _pick(
     for name, node, queues in homes:
         mine = [w.cpu for w in workers if w.nic == name]
         if name and mine:
+            named = [nic.name for nic in nics if home(nic, facts) == node]
             why.append(
-                f"{name} (node {node}, up to {queues} queues): core {cpulist.show(mine)}, "
-                "a worker for each queue"
+                f"{', '.join(named)} (node {node}, up to {queues} queues): "
+                f"core {cpulist.show(mine)}, a worker for each queue"
             )
     return workers
+
+
+def _homes(facts: Facts, nics: Sequence[Nic]) -> list[tuple[str, int, int]]:
+    """A NIC of each node that has some, its node, and the queues that all of the node's have."""
+    found: dict[int, tuple[str, int, int]] = {}
+    for nic in nics:
+        node = home(nic, facts)
+        name, _, queues = found.get(node, (nic.name, node, nic.queues_max))
+        found[node] = (name, node, min(queues, nic.queues_max))
+    return list(found.values())
 
 
 def _house(facts: Facts, node: int) -> int:
@@ -174,8 +242,16 @@ def _last_resort(facts: Facts, home: tuple[str, int, int], reserved: set[int]) -
 
 
 def _finish(
-    facts: Facts, workers: list[Worker], asked: Sequence[int], why: list[str]
-) -> Layout:  # fmt: skip
+    facts: Facts,
+    workers: list[Worker],
+    asked: Sequence[int],
+    why: list[str],
+    homes: Mapping[str, int],
+) -> Layout:
+    shared = spread(homes, len(workers), [worker.node for worker in workers])
+    why += [shared.why] if shared.why else []
+    numbered = [workers[at] for at in shared.order]
+    serving = {nic: tuple(numbered[a : a + n]) for nic, (a, n) in shared.shares.items()}
     working = {worker.cpu for worker in workers}
     online = {cpu.number for cpu in facts.cpus}
     idle = {c for cpu in working for c in _siblings(facts, cpu)} & online - working - set(asked)
@@ -193,5 +269,10 @@ def _finish(
     supervisor = (near or sorted(house))[-1:]
     why.append(f"supervisor on core {cpulist.show(supervisor)}, beside the data plane's memory")
     return Layout(
-        tuple(workers), tuple(sorted(house)), tuple(supervisor), tuple(sorted(idle)), tuple(why)
+        tuple(workers),
+        tuple(sorted(house)),
+        tuple(supervisor),
+        tuple(sorted(idle)),
+        tuple(why),
+        serving,
     )

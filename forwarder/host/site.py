@@ -57,7 +57,9 @@ def survey(host: Host, config: Config, asked: Sequence[str] = (), *, given: bool
             )
         elif not names:
             notes.append("there is no physical NIC: host stages only")
+    told = dict(zip(config.network.interfaces, config.network.numa_nodes, strict=False))
     nics = [found.nics[name] for name in names]
+    nics = [dataclasses.replace(nic, node=told.get(nic.name, nic.node)) for nic in nics]
     cores = layout.choose(
         found,
         nics,

@@ -26,7 +26,10 @@ from forwarder.dataplane.steering import Steering
 from forwarder.dataplane.steering_abi import XSKS_MAX, Rates
 from forwarder.dataplane.steering_probe import missing_capabilities
 from forwarder.errors import DataPlaneError, HostError
+from forwarder.host.layout import Spread
+from forwarder.host.root import Host
 from forwarder.net import qdiscs
+from forwarder.supervisor import placing
 from forwarder.telemetry.logs import fields
 
 log = logging.getLogger(__name__)
@@ -143,13 +146,17 @@ def scheduling(config: Config, *, service: bool = False) -> Scheduling:
 
 
 def _setup(
-    config: Config, interfaces: tuple[Interface, ...], flags: SetupFlags, chosen: Scheduling
+    config: Config,
+    interfaces: tuple[Interface, ...],
+    flags: SetupFlags,
+    chosen: Scheduling,
+    placed: Spread,
 ) -> Setup:
     plane, network = config.dataplane, config.network
     return Setup(
         locals=tuple(Local(str(ip_address(ip)), network.port) for ip in network.addresses),
         workers=plane.workers,
-        interfaces=interfaces,
+        interfaces=placing.served(interfaces, placed),
         crypto=CRYPTO[plane.crypto],
         legs_max=plane.legs_max,
         sources_max=plane.sources_max,
@@ -167,7 +174,7 @@ def _setup(
         rtcp_interval_ms=plane.rtcp_interval_ms,
         orphan_s=plane.orphan_s,
         flags=flags,
-        cpus=plane.cpus,
+        cpus=placing.cpus(config, placed),
     )
 
 
@@ -224,7 +231,8 @@ async def open_datapath(
             choice = paths.Choice(paths.UDP, why_not)
         choice, flags = _pacing(config, choice)
         chosen = scheduling(config, service=service)
-        setup = _setup(config, interfaces, flags, chosen)
+        placed = placing.place(config, interfaces, Host())
+        setup = _setup(config, interfaces, flags, chosen, placed)
         any_class = config.dataplane.scheduler == AUTO
         adopted = await _start(plane, setup, steering, any_class=any_class)
         if adopted and steering is not None:
@@ -235,6 +243,9 @@ async def open_datapath(
         raise
     ready, chosen = plane.ready, _in_force(plane.setup, chosen)
     log.info("workers run", extra=fields(scheduler=chosen.name, why=chosen.why))
+    for note in (placed.why if interfaces else "", ready.memory if ready is not None else ""):
+        if note:
+            log.warning("%s", note)
     return DataPath(
         choice=choice,
         steering=steering,

@@ -122,6 +122,7 @@ BAD_VALUES = [
     ("network.port", "443"),
     ("network.port", 443.0),
     ("network.interfaces", ["a-name-that-is-too-long"]),
+    ("network.numa_nodes", [-1]),
     ("network.path", "fast"),
     ("network.path", ["udp"]),
     ("api.token_keys", []),
@@ -152,6 +153,7 @@ def test_bad_value_is_named(key, value):
     ("overrides", "part"),
     [
         ({"network.path": "xdp"}, "network.interfaces is empty"),
+        ({"network.interfaces": ["a", "b"], "network.numa_nodes": [0]}, "one for each, or none"),
         ({"network.path": "xdp-native"}, "network.interfaces is empty"),
         ({"api.cert_file": "/x.pem"}, "give both, or neither"),
         ({"dataplane.cpus": [1], "dataplane.workers": 2}, "1 processors for 2 workers"),

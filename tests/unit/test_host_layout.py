@@ -83,6 +83,42 @@ def test_cores_that_do_not_exist(more, words):
         layout.choose(host(1, 4), [nic()], **more)
 
 
+def test_nics_of_one_node_share_its_workers():
+    """A worker has a queue on each of them, so the NIC with the fewest decides."""
+    found = layout.choose(host(2, 4), [nic("a", 1, 4), nic("b", 1, 2)])
+    assert found.cpus == (4, 5)
+    assert found.of("a") == found.of("b") == found.workers
+
+
+@pytest.mark.parametrize(
+    ("homes", "count", "nodes", "order", "shares"),
+    [
+        ({"a": 0, "b": 0}, 3, (), (0, 1, 2), {"a": (0, 3), "b": (0, 3)}),
+        ({"a": 0, "b": 0}, 2, (1, 1), (0, 1), {"a": (0, 2), "b": (0, 2)}),
+        ({"a": 0, "b": 1}, 4, (), (0, 1, 2, 3), {"a": (0, 2), "b": (2, 2)}),
+        ({"a": 0, "b": 1}, 3, (), (0, 1, 2), {"a": (0, 2), "b": (2, 1)}),
+        ({"a": 0, "b": 1}, 4, (0, 1, 0, 1), (0, 2, 1, 3), {"a": (0, 2), "b": (2, 2)}),
+        ({"a": 1, "b": 0, "c": 1}, 3, (0, 1, 0), (1, 0, 2), dict(a=(0, 1), b=(1, 2), c=(0, 1))),
+    ],
+)
+def test_each_worker_serves_its_node(homes, count, nodes, order, shares):
+    found = layout.spread(homes, count, nodes)
+    assert (found.order, found.shares, found.why) == (order, shares, "")
+    assert found.split == (len(set(homes.values())) > 1)
+
+
+@pytest.mark.parametrize(("count", "nodes"), [(1, ()), (2, (0, 0)), (1, (1,))])
+def test_a_node_without_workers_is_served_by_all(count, nodes):
+    found = layout.spread({"a": 0, "b": 1}, count, nodes)
+    assert set(found.shares.values()) == {(0, count)} and not found.split
+    assert "no worker for NUMA node" in found.why
+
+
+def test_a_worker_that_would_serve_none():
+    with pytest.raises(HostError, match="node 2, where none of the interfaces is"):
+        layout.spread({"a": 0, "b": 1}, 3, (0, 1, 2))
+
+
 def test_two_sockets():
     survey = Tuned(FIXTURES / XEON).survey()
     workers = survey.site.layout.workers
@@ -91,6 +127,8 @@ def test_two_sockets():
         (3, 0, "ens1f0"), (6, 1, "ens2f0np0"),
     ]  # fmt: skip
     assert survey.site.layout.idle == (9, 10, 11, 12, 13, 14)
+    assert [w.cpu for w in survey.site.layout.of("ens1f0")] == [1, 2, 3]
+    assert [w.cpu for w in survey.site.layout.of("ens2f0np0")] == [4, 5, 6]
 
 
 def test_the_configured_count_is_taken():
