@@ -230,6 +230,8 @@ async def test_openapi_names_every_route_and_its_errors(tmp_path: Path) -> None:
         ("/v1/rooms/{room_id}/tokens", "post"),
         ("/v1/tokens", "post"),
         ("/v1/status", "get"),
+        ("/v1/drain", "get"),
+        ("/v1/drain", "post"),
         ("/v1/health", "get"),
     }
     problem = {"$ref": "#/components/schemas/Problem"}
