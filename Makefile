@@ -135,7 +135,7 @@ $(STAMPS)/deb-debs: Makefile
 
 FUZZ_SECONDS ?= 5
 
-test: build lint browser-debs flame-deps perf-deps
+test: build lint browser-debs flame-deps perf-deps lab-deps
 	$(MAKE) -s -C tests/c check check-asan check-tsan
 	$(MAKE) -s -C tests/c fuzz FUZZ_SECONDS=$(FUZZ_SECONDS)
 	$(PY) -m pytest
@@ -165,6 +165,13 @@ lint: $(STAMPS)/venv
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+# The emulated bare-metal node: QEMU, zero-copy, two NUMA nodes (tests/lab/README.md).
+lab-deps: debs deb-deps
+	@$(SYSTEM_PYTHON) tests/lab/deps.py
+lab: build lab-deps
+	@$(PY) -m tests.lab
+.PHONY: lab lab-deps
 
 clean:
 	rm -rf build

@@ -1,0 +1,220 @@
+"""vcfwd on the lab node, as the package runs it, and calls across it from hosts outside."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from forwarder.client.packetlog import read
+from forwarder.demo.accounting import TrackAccount, account, longest_pause_ms
+from forwarder.demo.cast import SMALL
+from forwarder.demo.children import Child
+from forwarder.demo.namespaces import Host
+from forwarder.demo.node import vcfwd
+from forwarder.rtp.codecs import Kind
+from tests.lab.machine import LabError, Machine
+from tests.lab.outside import Outside, node_address
+
+CONFIG = "/etc/vcfwd/vcfwd.toml"
+START_S = 240.0  # an emulated processor imports slowly
+CLIENT_S = 90.0
+PORT = 4433
+ROOM = "lab"
+
+
+def nic_names(node: Machine) -> list[str]:
+    """The node's names of NIC 0 and NIC 1, found by their addresses: names follow the bus."""
+    lines = node.ssh("cd /sys/class/net; for i in *; do echo $i $(cat $i/address); done").split(
+        "\n"
+    )
+    by_address = {words[1]: words[0] for line in lines if len(words := line.split()) == 2}
+    return [by_address[f"52:54:00:00:00:2{n}"] for n in (0, 1)]
+
+
+@dataclass
+class Service:
+    """vcfwd on `node`, on these of its NICs."""
+
+    node: Machine
+    nics: list[int]
+    workers: int
+    names: list[str] = field(default_factory=list)
+    cert_hash: str = ""
+
+    def configure(self, more: str = "") -> None:
+        """Addresses on the NICs, and the configuration file of the package."""
+        self.names = nic_names(self.node)
+        lines = []
+        for nic in self.nics:
+            name = self.names[nic]
+            lines.append(
+                f"ip addr replace {node_address(nic)}/24 dev {name}; ip link set {name} up"
+            )
+        self.node.ssh("\n".join(lines))
+        interfaces = [self.names[nic] for nic in self.nics]
+        text = f"""
+            [node]
+            name = "lab"
+            [network]
+            addresses = {json.dumps([node_address(nic) for nic in self.nics])}
+            port = {PORT}
+            interfaces = {json.dumps(interfaces)}
+            [api]
+            token_keys = [{{ kid = "lab", secret = "{"5a" * 32}" }}]
+            [dataplane]
+            workers = {self.workers}
+            {more}
+        """
+        config = "\n".join(line.strip() for line in text.splitlines())
+        self.node.ssh(
+            f"cat > {CONFIG} && chmod 640 {CONFIG} && chown root:vcfwd {CONFIG}",
+            data=config.encode(),
+        )
+
+    def start(self) -> None:
+        """Starts the units, and waits until the node accepts joins."""
+        self.node.ssh("systemctl start vcfwd-supervisor", timeout_s=START_S)
+        end = time.monotonic() + START_S
+        while True:
+            try:
+                self.status()
+                break
+            except LabError:
+                if time.monotonic() > end:
+                    raise LabError(f"vcfwd does not answer:\n{self.journal()}") from None
+                time.sleep(1.0)
+        self.cert_hash = self.node.ssh(
+            "openssl x509 -outform der -in /var/lib/vcfwd/dev-cert.pem | sha256sum"
+        ).split()[0]
+
+    def journal(self) -> str:
+        return self.node.ssh(
+            "journalctl -u 'vcfwd*' -n 60 --no-pager -o cat; "
+            "systemctl --no-pager status 'vcfwd*' | head -60",
+            check=False,
+        )
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.node.ssh("vcfwd status --json", timeout_s=60))
+        return found
+
+    def create_room(self) -> None:
+        self.node.ssh(f"vcfwd room create {ROOM} --json", timeout_s=90)
+
+    def token(self, name: str, role: str) -> str:
+        return self.node.ssh(
+            f"vcfwd token create --room {ROOM} --role {role} --name {name}", timeout_s=90
+        ).split()[-1]
+
+
+@dataclass
+class Result:
+    """What one call came to, from the packet logs of its ends."""
+
+    accounts: list[TrackAccount]
+    pause_ms: float
+
+    @property
+    def received(self) -> int:
+        return sum(each.received for each in self.accounts)
+
+    @property
+    def expected(self) -> int:
+        return sum(each.expected for each in self.accounts)
+
+    @property
+    def mismatches(self) -> int:
+        return sum(each.mismatches for each in self.accounts)
+
+
+@dataclass
+class Call:
+    """A publisher and subscribers, living until `end`."""
+
+    publisher: Child
+    subscribers: list[Child]
+    folder: Path
+
+    async def wait_flowing(self, more: int = 50, timeout_s: float = CLIENT_S) -> None:
+        """Each subscriber receives `more` packets from now on."""
+        for child in self.subscribers:
+            before = child.last.get("progress", {}).get("received", 0)
+            await child.wait_for(
+                "progress",
+                timeout_s,
+                lambda line, least=before + more: line.get("received", 0) >= least,
+            )
+
+    async def end(self) -> Result:
+        """Publisher first, so that nothing is on its way when the subscribers count."""
+        self.publisher.tell("stop")
+        await self.publisher.wait_for("stopped", CLIENT_S)
+        await asyncio.sleep(2.0)  # what is on its way arrives
+        for child in (*self.subscribers, self.publisher):
+            child.tell("quit")
+            await child.wait(CLIENT_S)
+        sent = read(self.folder / "publisher.packets")
+        accounts, pauses = [], [0.0]
+        for index in range(len(self.subscribers)):
+            received = read(self.folder / f"subscriber-{index}.packets")
+            pauses.append(longest_pause_ms({k: log.entries for k, log in received.items()}))
+            for track, log in sent.items():
+                got = received[track].entries if track in received else []
+                accounts.append(account(track, log.entries, got, late=False))
+        return Result(accounts, max(pauses))
+
+
+@asynccontextmanager
+async def call(
+    service: Service, outside: Outside, clip: Path, folder: Path, subscribers: int = 1
+) -> AsyncIterator[Call]:
+    """Media flows when this is entered."""
+    children: list[Child] = []
+
+    async def start(name: str, host: Host, gate: str, role: str, command: list[str]) -> Child:
+        line = [*command, "--url", f"https://{gate}:{PORT}", "--cert-hash", service.cert_hash]
+        line += ["--name", name, "--decode", "none", "--json", "--stdin"]
+        line += ["--log-packets", str(folder / f"{name}.packets")]
+        token = service.token(name, role)
+        child = await Child.start(name, host, line, folder / f"{name}.log", {"VCFWD_TOKEN": token})
+        children.append(child)
+        return child
+
+    gates = outside.gates
+    try:
+        publisher = await start(
+            "publisher",
+            outside.pub,
+            gates[0],
+            "active",
+            [*vcfwd("bot", "publish", str(clip)), *SMALL],
+        )
+        receivers = [
+            await start(
+                f"subscriber-{n}", outside.sub, gates[1], "passive", vcfwd("bot", "subscribe")
+            )
+            for n in range(subscribers)
+        ]
+        for child in children:
+            await child.wait_for("ready", CLIENT_S)
+        for child in children:
+            child.tell("join")
+        for child in children:
+            await child.wait_for("live", CLIENT_S)
+        for child in receivers:
+            await child.wait_for(
+                "subscribed", CLIENT_S, lambda line: line.get("tracks", 0) >= len(Kind)
+            )
+        publisher.tell("start")
+        running = Call(publisher, receivers, folder)
+        await running.wait_flowing()
+        yield running
+    finally:
+        for child in children:
+            await child.end()
