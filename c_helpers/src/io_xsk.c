@@ -5,23 +5,15 @@
 #include "numa.h"
 
 #include <errno.h>
-#include <net/if.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-
-#ifndef SOL_XDP
-#define SOL_XDP 283
-#endif
 
 enum {
     RING_MIN = 64,
     RING_MAX = 4096,
-    BIND_WAIT_MS = 1000,
     HUGE_PAGE_SZ = 2 << 20,
 };
 #define STATISTICS_NS    UINT64_C(10000000)
-#define DOWN_RETRY_NS    UINT64_C(50000000)
-#define GONE_RETRY_NS    UINT64_C(1000000000)
 #define BUSY_POLL_GAP_NS UINT64_C(5000) /* more often, and polling for packets starves sending */
 
 /* ---- receive ----------------------------------------------------------------------------- */
@@ -141,177 +133,7 @@ static int xsk_sleep_fds(struct vc_io *io, int *fds, uint32_t n)
     return (int)cnt;
 }
 
-/* ---- opening and closing ----------------------------------------------------------------- */
-
-static bool serves(const struct vc_xsk_io *xsk, uint32_t slot)
-{
-    return vc_serves(&xsk->interfaces[slot], xsk->worker);
-}
-
-static struct vc_xsk_config config_of(struct vc_xsk_io *xsk, uint32_t slot, uint32_t bind_wait_ms)
-{
-    const struct vc_ctl_interface *interface = &xsk->interfaces[slot];
-    struct vc_xsk_config config = {
-        .umem = &xsk->umem,
-        .ifindex = interface->ifindex,
-        .queue = xsk->worker - interface->worker_first,
-        .ring_sz = xsk->ring_sz,
-        .zerocopy = xsk->zerocopy,
-        .busy_poll = xsk->busy_poll,
-        .share_fd = -1,
-        .bind_wait_ms = bind_wait_ms,
-    };
-
-    for (uint32_t i = 0; i < xsk->slot_cnt; i++)
-        if (i != slot && xsk->slots[i].port.fd >= 0 && xsk->slots[i].link != VC_LINK_GONE)
-            config.share_fd = xsk->slots[i].port.fd;
-    return config;
-}
-
-/* Gives a freshly opened port its frames and makes it reachable. */
-static int start_port(struct vc_xsk_io *xsk, uint32_t slot)
-{
-    struct vc_xsk_slot *s = &xsk->slots[slot];
-    struct vc_xsk_ring *fill = &s->port.fill;
-
-    for (uint32_t i = 0; i < xsk->rx_quota; i++)
-        *vc_xsk_addr(fill, fill->cached++) =
-            vc_umem_addr(&xsk->umem, vc_umem_take(&xsk->umem, VC_FRAME_RX, slot));
-    vc_xsk_publish(fill);
-    s->seen = 0;
-    s->ahead = 0;
-    s->voided = 0;
-    s->published = true;
-    s->link = VC_LINK_UP;
-    if (s->port.zerocopy && vc_xsk_needs_wakeup(fill))
-        recvfrom(s->port.fd, NULL, 0, MSG_DONTWAIT, NULL, NULL);
-    if (xsk->map_fd < 0)
-        return 0;
-    return vc_xsk_register(&s->port, xsk->map_fd,
-                           xsk->interfaces[slot].xsk_base + xsk->worker -
-                               xsk->interfaces[slot].worker_first);
-}
-
-static void close_ports(struct vc_xsk_io *xsk)
-{
-    for (uint32_t i = 0; i < xsk->slot_cnt; i++)
-        vc_xsk_close(&xsk->slots[i].port);
-}
-
-static int open_ports(struct vc_xsk_io *xsk, const char **why, uint32_t *failed)
-{
-    for (uint32_t i = 0; i < xsk->slot_cnt; i++) {
-        struct vc_xsk_config config = config_of(xsk, i, BIND_WAIT_MS);
-        int err = serves(xsk, i) ? vc_xsk_open(&xsk->slots[i].port, &config, why) : 0;
-
-        if (err) {
-            *failed = i;
-            close_ports(xsk);
-            return err;
-        }
-    }
-    return 0;
-}
-
-static void add_statistics(struct xdp_statistics *to, const struct xdp_statistics *st)
-{
-    to->rx_dropped += st->rx_dropped;
-    to->rx_ring_full += st->rx_ring_full;
-    to->rx_fill_ring_empty_descs += st->rx_fill_ring_empty_descs;
-    to->tx_invalid_descs += st->tx_invalid_descs;
-}
-
-/* All frames that the old socket's rings held are ours again: the kernel let go of them when the
-   interface went. */
-static void reclaim(struct vc_xsk_io *xsk, uint32_t slot)
-{
-    struct vc_umem *umem = &xsk->umem;
-    struct vc_xsk_slot *s = &xsk->slots[slot];
-
-    add_statistics(&s->base, &s->last);
-    s->last = (struct xdp_statistics){ 0 };
-    xsk->io.counts.tx_errors += s->port.tx.cached - s->seen - s->ahead;
-    for (uint32_t frame = 0; frame < umem->total; frame++)
-        if (umem->owner[frame] == (VC_FRAME_RX | slot))
-            vc_umem_give(umem, frame, VC_FRAME_RX, slot);
-        else if (umem->owner[frame] == (VC_FRAME_TX | slot))
-            vc_umem_give(umem, frame, VC_FRAME_TX, slot);
-    s->published = true;
-    s->seen = 0;
-    s->ahead = 0;
-}
-
-static void reopen(struct vc_xsk_io *xsk, uint32_t slot)
-{
-    struct vc_xsk_slot *s = &xsk->slots[slot];
-    unsigned ifindex = if_nametoindex(xsk->interfaces[slot].name);
-    struct vc_xsk_config config;
-    const char *why;
-
-    if (xsk->held_cnt || s->reserved)
-        return;
-    if (s->port.fd >= 0) {
-        reclaim(xsk, slot);
-        vc_xsk_close(&s->port);
-    }
-    if (!ifindex)
-        return;
-    xsk->interfaces[slot].ifindex = ifindex;
-    config = config_of(xsk, slot, 0);
-    if (vc_xsk_open(&s->port, &config, &why))
-        return;
-    if (start_port(xsk, slot))
-        vc_xsk_fail(xsk, slot, ENXIO);
-}
-
 /* ---- housekeeping ------------------------------------------------------------------------ */
-
-static void statistics(struct vc_xsk_io *xsk)
-{
-    struct xdp_statistics sum = { 0 };
-
-    for (uint32_t i = 0; i < xsk->slot_cnt; i++) {
-        struct vc_xsk_slot *s = &xsk->slots[i];
-        struct xdp_statistics st = { 0 };
-        socklen_t sz = sizeof st;
-        int error = 0;
-
-        if (s->port.fd >= 0 && !getsockopt(s->port.fd, SOL_XDP, XDP_STATISTICS, &st, &sz)) {
-            st.tx_invalid_descs -=
-                st.tx_invalid_descs < s->voided ? st.tx_invalid_descs : s->voided;
-            s->last = st;
-        }
-        add_statistics(&sum, &s->base);
-        add_statistics(&sum, &s->last);
-        sz = sizeof error;
-        if (s->port.fd >= 0 && !getsockopt(s->port.fd, SOL_SOCKET, SO_ERROR, &error, &sz) && error)
-            vc_xsk_fail(xsk, i, ENXIO); /* the interface was removed */
-    }
-    xsk->io.counts.xsk_rx_dropped = sum.rx_dropped + sum.rx_ring_full;
-    xsk->io.counts.xsk_rx_ring_full = sum.rx_ring_full;
-    xsk->io.counts.xsk_fill_empty = sum.rx_fill_ring_empty_descs;
-    xsk->io.counts.xsk_tx_invalid = sum.tx_invalid_descs;
-}
-
-static void revive(struct vc_xsk_io *xsk, uint32_t slot, uint64_t now_ns)
-{
-    struct vc_xsk_slot *s = &xsk->slots[slot];
-
-    if (!serves(xsk, slot))
-        return;
-    if (s->link == VC_LINK_UP) {
-        if (s->published && !s->port.zerocopy && vc_xsk_unread(&s->port.tx))
-            vc_xsk_kick(xsk, slot); /* what an earlier flush left */
-        return;
-    }
-    if (now_ns < s->retry_ns)
-        return;
-    if (s->link == VC_LINK_DOWN)
-        vc_xsk_probe(xsk, slot);
-    else
-        reopen(xsk, slot);
-    s->retry_ns = now_ns + (s->link == VC_LINK_DOWN ? DOWN_RETRY_NS : GONE_RETRY_NS);
-}
 
 static void gauges(struct vc_xsk_io *xsk)
 {
@@ -330,10 +152,10 @@ static void xsk_housekeeping(struct vc_io *io, uint64_t now_ns)
 
     vc_xsk_reap(xsk);
     for (uint32_t i = 0; i < xsk->slot_cnt; i++)
-        revive(xsk, i, now_ns);
+        vc_xsk_revive(xsk, i, now_ns);
     if (now_ns - xsk->statistics_ns >= STATISTICS_NS) {
         xsk->statistics_ns = now_ns;
-        statistics(xsk);
+        vc_xsk_statistics(xsk);
     }
     gauges(xsk);
 }
@@ -344,7 +166,7 @@ static void xsk_delete(struct vc_io *io)
 {
     struct vc_xsk_io *xsk = vc_xsk_io_of(io);
 
-    close_ports(xsk);
+    vc_xsk_close_slots(xsk);
     if (xsk->umem.area)
         munmap(xsk->umem.area, xsk->area_sz);
     free(xsk->umem.owner);
@@ -378,7 +200,8 @@ static int take_memory(struct vc_xsk_io *xsk, uint32_t frames)
     void *area;
 
     umem->shift = xsk->zerocopy ? VC_FRAME_SHIFT_ZEROCOPY : VC_FRAME_SHIFT;
-    xsk->area_sz = ((size_t)vc_umem_addr(umem, frames) + HUGE_PAGE_SZ - 1) & ~(size_t)(HUGE_PAGE_SZ - 1);
+    xsk->area_sz =
+        ((size_t)vc_umem_addr(umem, frames) + HUGE_PAGE_SZ - 1) & ~(size_t)(HUGE_PAGE_SZ - 1);
     area = mmap(NULL, xsk->area_sz, PROT_READ | PROT_WRITE, flags | MAP_HUGETLB, -1, 0);
     /* Where this node has none left the kernel gives another's: small near ones are better. */
     if (area != MAP_FAILED && xsk->pinned &&
@@ -404,24 +227,6 @@ static int take_memory(struct vc_xsk_io *xsk, uint32_t frames)
         umem->free[umem->free_cnt++] = frames - 1 - i;
     umem->tx_max = frames - xsk->port_cnt * xsk->rx_quota;
     return 0;
-}
-
-static int open_all(struct vc_xsk_io *xsk, const char **why, uint32_t *failed)
-{
-    int err = open_ports(xsk, why, failed);
-
-    if ((err == -EOPNOTSUPP || err == -EINVAL) && xsk->zerocopy) {
-        xsk->zerocopy = false;
-        err = open_ports(xsk, why, failed);
-    }
-    for (uint32_t i = 0; !err && i < xsk->slot_cnt; i++) {
-        if (!serves(xsk, i))
-            continue;
-        *failed = i;
-        *why = "cannot register the socket in the XSKMAP";
-        err = start_port(xsk, i);
-    }
-    return err;
 }
 
 static struct vc_io *refuse(struct vc_xsk_io *xsk, const char *interface, const char *what,
@@ -459,7 +264,7 @@ struct vc_io *vc_io_xsk_new(const struct vc_ctl_setup *setup, uint32_t worker, i
     memcpy(xsk->interfaces, setup->interfaces, sizeof xsk->interfaces);
     for (uint32_t i = 0; i < ports; i++) {
         xsk->slots[i].published = true;
-        if (serves(xsk, i)) {
+        if (vc_xsk_serves(xsk, i)) {
             own++;
             xsk->zerocopy = xsk->zerocopy && setup->interfaces[i].zerocopy;
         } else {
@@ -481,7 +286,7 @@ struct vc_io *vc_io_xsk_new(const struct vc_ctl_setup *setup, uint32_t worker, i
     xsk->busy_poll = setup->busy_poll;
     if (take_memory(xsk, setup->frames))
         return refuse(xsk, "all interfaces", "no memory for the frames", 0, why);
-    err = open_all(xsk, &what, &failed);
+    err = vc_xsk_open_slots(xsk, &what, &failed);
     if (err)
         return refuse(xsk, setup->interfaces[failed].name, what, -err, why);
     gauges(xsk);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The inside of io_xsk: shared by io_xsk.c (set-up, receive, housekeeping) and xsk_tx.c
-   (transmit). */
+/* The inside of io_xsk: shared by io_xsk.c (set-up, receive, housekeeping), xsk_slots.c (the life
+   of its ports) and xsk_tx.c (transmit). */
 #ifndef VC_XSK_IO_H
 #define VC_XSK_IO_H
 
@@ -48,6 +48,24 @@ static inline struct vc_xsk_io *vc_xsk_io_of(struct vc_io *io)
 {
     return (struct vc_xsk_io *)io;
 }
+
+/* vc_xsk_serves: a port of another worker's interface is never opened. */
+static inline bool vc_xsk_serves(const struct vc_xsk_io *xsk, uint32_t slot)
+{
+    return vc_serves(&xsk->interfaces[slot], xsk->worker);
+}
+
+/* vc_xsk_open_slots opens and registers all ports that the worker serves, all in zero-copy mode or
+   none.  0, or -errno with what failed and at which slot; then they are to be closed. */
+int vc_xsk_open_slots(struct vc_xsk_io *xsk, const char **why, uint32_t *failed);
+void vc_xsk_close_slots(struct vc_xsk_io *xsk);
+
+/* vc_xsk_statistics adds up what the kernel counts, of earlier sockets too; a port whose interface
+   was removed fails. */
+void vc_xsk_statistics(struct vc_xsk_io *xsk);
+
+/* vc_xsk_revive has a port send what waits, or tries it again when its time has come. */
+void vc_xsk_revive(struct vc_xsk_io *xsk, uint32_t slot, uint64_t now_ns);
 
 int vc_xsk_tx_reserve(struct vc_io *io, const struct vc_io_dst *dst, struct vc_io_tx *tx);
 void vc_xsk_tx_commit(struct vc_io *io, const struct vc_io_tx *tx, uint32_t payload_sz);

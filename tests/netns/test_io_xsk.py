@@ -20,7 +20,8 @@ from nets import entered, ip
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / "build/netns/tool_xsk_echo"
 SOURCES = ["tests/c/tool_xsk_echo.c"] + [
-    f"c_helpers/src/{name}.c" for name in ("io_xsk", "xsk_tx", "xsk_port", "net", "numa")
+    f"c_helpers/src/{name}.c"
+    for name in ("io_xsk", "xsk_slots", "xsk_tx", "xsk_port", "net", "numa")
 ]
 FRAMES = 1024
 SOL_PACKET, PACKET_AUXDATA, ETH_P_ALL = 263, 8, 3
