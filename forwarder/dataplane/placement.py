@@ -121,6 +121,10 @@ class Placement:
         for gone in table.keys() - set(ids):
             del table[gone]
 
+    def owners(self) -> dict[int, int]:
+        """Leg -> its worker."""
+        return dict(self._legs)
+
     def paused(self, route: int) -> bool:
         at = self._routes.get(route)
         return at.paused if at else False

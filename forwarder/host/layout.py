@@ -56,9 +56,9 @@ class Layout:
 
 @dataclass(frozen=True)
 class Spread:
-    """Which workers serve which NIC.  `order`: the workers as they are to be numbered, by their places
-    in what was given; `shares`: NIC -> its first worker and how many; `why`: empty, or why workers
-    serve NICs of another node as well."""
+    """Which workers serve which NIC.  `order`: the workers as they are to be numbered, by their
+    places in what was given; `shares`: NIC -> its first worker and how many; `why`: empty, or why
+    workers serve NICs of another node as well."""
 
     order: tuple[int, ...]
     shares: dict[str, tuple[int, int]]

@@ -13,7 +13,7 @@ and went between two `drain_dirty` was never told to anybody and is free at once
 from __future__ import annotations
 
 import secrets as system_secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import TypeVar
@@ -281,6 +281,17 @@ class Rooms(BrowserRooms, ViewingRooms, Audience):
         elif not live and who.leg_state is LegState.LIVE:
             who.leg_state = changed(who.leg_state, LegState.LOST)
             self.state.events.append(events.LegLost(who.room_id, who.id, who.leg))
+
+    def move_leg(self, participant_id: str, workers: Collection[int]) -> bool:
+        """Gives the leg to the least loaded of these workers, unless one of them has it (False).
+
+        It keeps its ids, keys and numbers: diff removes it with all that hangs on it, and sets it
+        again."""
+        participant = self.state.participant(participant_id)
+        if participant.worker in workers:
+            return False
+        self.state.move(participant, min(workers, key=lambda worker: self.state.load[worker]))
+        return True
 
     # ---- look-ups --------------------------------------------------------------------------------
 

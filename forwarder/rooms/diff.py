@@ -9,6 +9,9 @@ Rule 2: pure.  No clock, no I/O.  Replaying a data plane is diff(EMPTY, want).
 Rule 3: the identity of a living object never changes (another key, SSRC, ...): its id is used
         again only after its remove was answered.  A want that breaks this is a broken invariant
         and raises IdentityChanged.
+Rule 4: a leg that changes its worker is removed with its sources, its routes and all that reads
+        them, and set again there; whoever sends the commands waits for a remove's answer before
+        the id's next set.  Numbers and windows lie in the index store, by id, and go on.
 
 `have` is what the data plane was told (Table, Told), or what it says it holds (Observed: ids and
 digests only, from a dump).
@@ -33,7 +36,7 @@ from forwarder.commands import (
 from forwarder.rooms.core import Rooms
 from forwarder.rooms.plan import plan_dirty
 from forwarder.rooms.state import Dirty, IdKind
-from forwarder.table import Leg, Route, Source, Table, Tuple5
+from forwarder.table import EMPTY, Leg, Route, Source, Table, Tuple5
 
 PAST_MAX = 8
 """Sources that are remembered of a route that changes faster than key frames come."""
@@ -94,6 +97,27 @@ class Told:
             self.held & dirty.sources,
         )
 
+    def hanging(self, legs: Collection[int], want: Table = EMPTY) -> Dirty:
+        """What must go when these legs do: their sources and routes, and routes that read them."""
+        sources = {i for i, source in self.sources.items() if source.leg in legs}
+        routes = {
+            i
+            for i, route in self.routes.items()
+            if route.leg in legs
+            or route.source in sources
+            or not sources.isdisjoint(self.past.get(i, ()))
+        }
+        return Dirty(legs=frozenset(legs), sources=frozenset(sources), routes=frozenset(routes))
+
+    def without(self, gone: Dirty) -> Told:
+        return Told(
+            {i: leg for i, leg in self.legs.items() if i not in gone.legs},
+            {i: source for i, source in self.sources.items() if i not in gone.sources},
+            {i: route for i, route in self.routes.items() if i not in gone.routes},
+            {i: past for i, past in self.past.items() if i not in gone.routes},
+            self.held - gone.sources,
+        )
+
     def holders(self, sources: Collection[int]) -> frozenset[int]:
         """The routes that may be why these sources could not be removed."""
         held = self.held.intersection(sources)
@@ -104,12 +128,35 @@ class Told:
 
 @dataclass(frozen=True)
 class Observed:
-    """What a dump showed: id -> digest; legs with the id of their keys, where it is known."""
+    """What a dump showed: id -> digest; legs with the id of their keys and with their workers,
+    where they are known."""
 
     legs: Mapping[int, int] = field(default_factory=dict)
     sources: Mapping[int, int] = field(default_factory=dict)
     routes: Mapping[int, int] = field(default_factory=dict)
     key_ids: Mapping[int, int] = field(default_factory=dict)
+    workers: Mapping[int, int] = field(default_factory=dict)
+
+    def hanging(self, legs: Collection[int], want: Table) -> Dirty:
+        """What must go when these legs do.  A dump does not tell who reads what: whatever is not as
+        it is wanted may read them."""
+        sources = {i for i in self.sources if i not in want.sources or want.sources[i].leg in legs}
+        routes = {
+            i
+            for i, digest in self.routes.items()
+            if (route := want.routes.get(i)) is None
+            or route.digest != digest
+            or route.leg in legs
+            or route.source in sources
+        }
+        return Dirty(legs=frozenset(legs), sources=frozenset(sources), routes=frozenset(routes))
+
+    def without(self, gone: Dirty) -> Observed:
+        return Observed(
+            {i: digest for i, digest in self.legs.items() if i not in gone.legs},
+            {i: digest for i, digest in self.sources.items() if i not in gone.sources},
+            {i: digest for i, digest in self.routes.items() if i not in gone.routes},
+        )
 
 
 Have: TypeAlias = Table | Told | Observed
@@ -119,8 +166,16 @@ def diff(have: Have, want: Table) -> list[Command]:
     """Empty if and only if there is nothing to do."""
     if isinstance(have, Observed):
         _check_keys(have, want)
-    legs = []
     commands: list[Command] = []
+    resumed: Collection[int] = ()
+    if moved := _moved(have, want):
+        told = Told.of(have) if isinstance(have, Table) else have
+        gone = told.hanging(moved, want)
+        commands += [RouteRemove(i) for i in sorted(gone.routes)]
+        commands += [SourceRemove(i) for i in sorted(gone.sources)]
+        commands += [LegRemove(i) for i in sorted(gone.legs)]
+        have, resumed = told.without(gone), _same_streams(told, want, gone.sources)
+    legs = []
     for i, leg in want.legs.items():
         old = have.legs.get(i)
         if not _differs(old, leg):
@@ -132,7 +187,11 @@ def diff(have: Have, want: Table) -> list[Command]:
     if not isinstance(have, Observed):
         commands += _shed(have, legs)
     commands += [LegSet(leg) for leg in legs]
-    commands += [SourceSet(s) for i, s in want.sources.items() if _differs(have.sources.get(i), s)]
+    commands += [
+        SourceSet(s, i in resumed)
+        for i, s in want.sources.items()
+        if _differs(have.sources.get(i), s)
+    ]
     routes = {i: r for i, r in want.routes.items() if _differs(have.routes.get(i), r)}
     back = _back(have, want, routes)
     commands += [RouteRemove(r.id) for r in back]
@@ -149,6 +208,8 @@ def diff_dirty(told: Told, rooms: Rooms, dirty: Dirty) -> list[Command]:
     The result is not applied to `told` yet: that is for whoever sends the commands.
     """
     dirty |= Dirty(routes=told.holders(dirty.sources))
+    if moved := _moved(told.part(dirty), plan_dirty(rooms, Dirty(legs=dirty.legs))):
+        dirty |= told.hanging(moved)
     return diff(told.part(dirty), plan_dirty(rooms, dirty))
 
 
@@ -172,6 +233,30 @@ def release_gone(told: Told, rooms: Rooms, dirty: Dirty) -> None:
         for index in indices:
             if index not in table:
                 rooms.released(kind, index)
+
+
+def _moved(have: Have, want: Table) -> frozenset[int]:
+    """Living legs that are to be on another worker, with the same keys."""
+    moved = set()
+    for i, leg in want.legs.items():
+        if isinstance(have, Observed):
+            if i in have.legs and have.workers.get(i, leg.worker) != leg.worker:
+                moved.add(i)
+            continue
+        old = have.legs.get(i)
+        if old is None or old.worker == leg.worker:
+            continue
+        if _identity(replace(old, worker=leg.worker)) == _identity(leg):
+            moved.add(i)
+    return frozenset(moved)
+
+
+def _same_streams(have: Told | Observed, want: Table, gone: Collection[int]) -> frozenset[int]:
+    """Of the sources that are removed: those that come back as the streams that they were."""
+    back = {i: want.sources[i] for i in gone if i in want.sources}
+    if isinstance(have, Observed):
+        return frozenset(i for i, source in back.items() if have.sources[i] == source.digest)
+    return frozenset(i for i, s in back.items() if _identity(have.sources[i]) == _identity(s))
 
 
 def _back(have: Have, want: Table, changed: Mapping[int, Route]) -> list[Route]:

@@ -234,6 +234,18 @@ class State(Pools):
         self.by_tuple.update(dict.fromkeys(tuples, participant))
         self.touch_participant(participant)
 
+    def move(self, participant: Participant, worker: int) -> None:
+        """Its leg and all that hangs on it goes to another worker."""
+        share = 1 + len(participant.subscriptions)
+        self.load[participant.worker] -= share
+        participant.worker = worker
+        self.load[worker] += share
+        self.touch_participant(participant)
+        for track in participant.tracks.values():
+            self.touch_track(track)
+        for subscription in participant.subscriptions.values():
+            self.touch_subscription(subscription)
+
     def add_track(self, track: Track) -> None:
         room = self.rooms[track.room_id]
         room.tracks[track.id] = track

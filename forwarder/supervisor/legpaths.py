@@ -2,16 +2,18 @@
 
 Law: a flow is opened after the worker knows the leg and closed before it forgets it, so that no
 packet of a known flow meets a worker that does not know it.  A header is sent again only when its
-bytes or its interface changed.  Without XDP both are empty: legs send through media sockets.
+bytes or its interface changed.  Without XDP both are empty: legs send through media sockets; so
+does a leg whose worker has no port on its interface, until it has moved to one that has.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from forwarder.commands import LegHeader
+from forwarder.dataplane.setup import Interface
 from forwarder.dataplane.steering_abi import Flow
 from forwarder.errors import HostError
 from forwarder.net.mirror import Unresolved
@@ -36,9 +38,20 @@ HeaderFor = Callable[[str, str, int, int], HeaderTemplate | Unresolved]
 class LegPaths:
     """Flows and headers of all legs; `flows` or `header_for` None: the node has no such part."""
 
-    def __init__(self, flows: FlowTable | None, header_for: HeaderFor | None) -> None:
+    def __init__(
+        self,
+        flows: FlowTable | None,
+        header_for: HeaderFor | None,
+        interfaces: Sequence[Interface] = (),
+        workers: int = 1,
+    ) -> None:
+        """`interfaces`: those of the set-up, in its order."""
         self._flows = flows
         self._header_for = header_for
+        serving = [[w for w in range(workers) if item.served_by(w)] for item in interfaces]
+        self._serving = [frozenset(some) for some in serving]
+        self.split = any(len(some) < workers for some in serving)
+        """Not every worker can send on every interface."""
         self._open: dict[Tuple5, Flow] = {}
         self._of_leg: dict[int, frozenset[Tuple5]] = {}
         self._sent: dict[int, tuple[int | None, bytes]] = {}
@@ -91,18 +104,33 @@ class LegPaths:
 
     # ---- headers ------------------------------------------------------------------------------
 
-    def header(self, leg: Leg) -> LegHeader | None:
-        """The command that gives the leg its header, if it needs one now."""
+    def _find(self, leg: Leg) -> HeaderTemplate | Unresolved | None:
         if self._header_for is None or leg.nominated is None:
             return None
         at = leg.tuples[leg.nominated]
-        found = self._header_for(at.local_ip, at.remote_ip, at.local_port, at.remote_port)
+        return self._header_for(at.local_ip, at.remote_ip, at.local_port, at.remote_port)
+
+    def home(self, leg: Leg) -> frozenset[int] | None:
+        """The workers with a port on the leg's interface; None: not known, or any will do."""
+        found = self._find(leg) if self.split else None
+        if not isinstance(found, HeaderTemplate) or found.interface is None:
+            return None
+        return self._serving[found.interface]
+
+    def header(self, leg: Leg) -> LegHeader | None:
+        """The command that gives the leg its header, if it needs one now."""
+        found = self._find(leg)
+        if found is None:
+            return None
         if isinstance(found, Unresolved):
             # Until it resolves the leg sends through its media socket; the kernel asks as well.
             self.unresolved[leg.id] = found.why
             found = HeaderTemplate(0, None, 0, b"", 0)
         else:
             self.unresolved.pop(leg.id, None)
+            port = found.interface
+            if self.split and port is not None and leg.worker not in self._serving[port]:
+                found = HeaderTemplate(0, None, 0, b"", 0)
         key = (found.interface, found.header)
         if self._sent.get(leg.id, (None, b"")) == key:
             return None

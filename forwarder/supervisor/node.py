@@ -145,7 +145,10 @@ class Node:
         if xdp:
             mirror.start()
             self._closing.callback(mirror.close)
-        self._paths = LegPaths(datapath.steering, mirror.header_for if xdp else None)
+        setup = datapath.plane.setup
+        self._paths = LegPaths(
+            datapath.steering, mirror.header_for if xdp else None, setup.interfaces, setup.workers
+        )
         self._reconciler = Reconciler(
             self._rooms,
             client,

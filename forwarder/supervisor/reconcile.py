@@ -28,7 +28,7 @@ from forwarder.dataplane.outcome import Outcome
 from forwarder.errors import CommandRefused, DataPlaneLost
 from forwarder.rooms.core import Rooms
 from forwarder.rooms.diff import IdentityChanged, Observed, Told, diff, diff_dirty, release_gone
-from forwarder.rooms.plan import plan
+from forwarder.rooms.plan import plan, plan_leg
 from forwarder.rooms.state import Dirty
 from forwarder.store.database import StoreError
 from forwarder.supervisor.legpaths import LegPaths
@@ -159,6 +159,8 @@ class Reconciler:
 
     async def _round(self) -> None:
         dirty = self._rooms.drain_dirty()
+        if self._paths.split:
+            dirty |= self._place(dirty)
         if dirty:
             self._save(dirty)
         if self._replay:
@@ -181,6 +183,18 @@ class Reconciler:
             commands = [self._paths.header(leg) for leg in self._told.legs.values()]
             await self._apply([c for c in commands if c is not None])
 
+    def _place(self, dirty: Dirty) -> Dirty:
+        """Legs whose way leads to an interface that their worker does not serve change the worker:
+        of those that changed, or of all, when the ways may have."""
+        here = self._rooms.state.by_leg
+        everywhere = self._headers or self._replay or self._dump
+        for index in list(here) if everywhere else dirty.legs & here.keys():
+            who = here[index]
+            home = self._paths.home(plan_leg(who, 0)) if who.keyed else None
+            if home and self._rooms.move_leg(who.id, home):
+                self.counters["moved"] += 1
+        return self._rooms.drain_dirty()
+
     def _save(self, dirty: Dirty) -> None:
         """A full disk must not end the calls; the store tries again with the next change."""
         try:
@@ -199,7 +213,8 @@ class Reconciler:
 
     async def _compare(self) -> None:
         found = await self._client.dump()
-        observed = Observed(found["leg"], found["source"], found["route"])
+        owners = self._client.placement.owners()
+        observed = Observed(found["leg"], found["source"], found["route"], workers=owners)
         want = plan(self._rooms)
         commands = diff(observed, want)
         missing = {c for c in commands if isinstance(c, LegSet | SourceSet | RouteSet)}
@@ -230,7 +245,8 @@ class Reconciler:
         wanted = {i: leg for i in concerned if (leg := self._told.legs.get(i)) and i not in removed}
         wanted.update(changed)
         live = {i for i in changed if (leg := self._told.legs.get(i)) and leg.nominated is not None}
-        self._paths.close_stale(wanted, {*concerned, *changed, *removed})
+        staying = {i: leg for i, leg in wanted.items() if i not in removed}  # one that moves is not
+        self._paths.close_stale(staying, {*concerned, *changed, *removed})
         await self._apply(self._with_headers(commands))
         in_force = [leg for i, leg in wanted.items() if self._told.legs.get(i) is leg]
         self._paths.open(in_force)

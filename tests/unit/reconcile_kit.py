@@ -76,8 +76,9 @@ class Flows:
 class World:
     """Rooms, a fake data plane and the reconciler between them."""
 
-    def __init__(self, run_dir: Path) -> None:
-        self.rooms = make_rooms()
+    def __init__(self, run_dir: Path, workers: int = 1) -> None:
+        self.workers = workers
+        self.rooms = make_rooms(workers=workers)
         self.rooms.create_room("r", now=0.0)
         self.plane = FakeDataPlane(run_dir)
         self.in_force: list[int] = []
@@ -95,7 +96,7 @@ class World:
 
     async def open(self) -> None:
         await self.plane.start(
-            Setup(locals=(Local("127.0.0.1", 4433),), interfaces=(), history_video=64)
+            Setup(locals=(Local("127.0.0.1", 4433),), workers=self.workers, history_video=64)
         )
         self.client = Client(self.plane)
         self.flows = Flows(self.client.log)  # type: ignore[arg-type]
@@ -157,9 +158,9 @@ class World:
 
 
 @asynccontextmanager
-async def open_world(run_dir: Path) -> AsyncIterator[World]:
+async def open_world(run_dir: Path, workers: int = 1) -> AsyncIterator[World]:
     """With a data plane; nothing has been told yet."""
-    made = World(run_dir)
+    made = World(run_dir, workers)
     await made.open()
     yield made
     await made.close()

@@ -146,9 +146,9 @@ class Plane:
         for command in commands if rooms else ():
             match command:
                 case LegRemove(index):
-                    assert rooms.released(IdKind.LEG, index)
+                    assert rooms.released(IdKind.LEG, index) or index in rooms.state.by_leg
                 case SourceRemove(index):
-                    assert rooms.released(IdKind.SOURCE, index)
+                    assert rooms.released(IdKind.SOURCE, index) or index in rooms.state.by_source
                 case RouteRemove(index):
                     assert rooms.released(IdKind.ROUTE, index)
 
@@ -181,7 +181,7 @@ def random_calls(rooms: Rooms, seed: int, steps: int, drained) -> None:
         now += rng.random() * 5
         people, tracks = list(state.participants.values()), list(state.tracks.values())
         try:
-            match rng.randrange(12):
+            match rng.randrange(13):
                 case 0:
                     rooms.create_room(f"room{rng.randrange(4)}", max_active=5, now=now)
                 case 1 | 2 | 3:
@@ -201,6 +201,8 @@ def random_calls(rooms: Rooms, seed: int, steps: int, drained) -> None:
                     rooms.mute(track.publisher.id, track.id, rng.random() < 0.5)
                 case 10 if people and rng.random() < 0.5:
                     rooms.leave(rng.choice(people).id, "bye", now)
+                case 12 if people:
+                    rooms.move_leg(rng.choice(people).id, {rng.randrange(state.limits.workers)})
                 case 11 if people:
                     rooms.session_lost(rng.choice(people).id, now)
                     rooms.tick(now)

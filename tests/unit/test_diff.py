@@ -186,7 +186,7 @@ def test_a_route_whose_source_goes_comes_back():
     ("have", "want"),
     [
         (Table({0: leg(0)}), Table({0: replace(leg(0), key_id=9)})),
-        (Table({0: leg(0)}), Table({0: replace(leg(0), worker=1)})),
+        (Table({0: leg(0)}), Table({0: replace(leg(0), worker=1, key_id=9)})),
         (
             Table({0: leg(0)}, {0: source(0)}),
             Table({0: leg(0)}, {0: replace(source(0), ssrc=9)}),
@@ -213,6 +213,66 @@ def test_ids_of_what_was_refused_are_free_again():
     assert diff_dirty(told, rooms, dirty) == []
     release_gone(told, rooms, dirty)
     assert not rooms.state.legs.draining
+
+
+def moving():
+    """A publisher's and a receiver's leg on worker 0, told; and the rooms."""
+    rooms = make_rooms(workers=2)
+    rooms.create_room("r", now=0.0)
+    first, second = join(rooms), join(rooms)
+    for who in (first, second):
+        rooms.move_leg(who.id, {0})
+    rooms.publish(first.id, [audio(1), layered(1)])
+    rooms.subscribe(second.id, list(first.tracks))
+    rooms.drain_dirty()
+    return rooms, first, second, Told.of(plan(rooms))
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_publishers_leg_moves_with_all_that_hangs_on_it(known):
+    rooms, first, _second, told = moving()
+    before = plan(rooms)
+    assert rooms.move_leg(first.id, {1}) and not rooms.move_leg(first.id, {0, 1})
+    plane = Plane(dict(before.legs), dict(before.sources), dict(before.routes))
+    if known:
+        commands = diff_dirty(told, rooms, rooms.drain_dirty())
+    else:
+        observed = digests(before)
+        observed = replace(observed, workers={i: leg.worker for i, leg in before.legs.items()})
+        commands = diff(observed, plan(rooms))
+    kinds = [type(c) for c in commands]
+    assert kinds == sorted(
+        kinds, key=[RouteRemove, SourceRemove, LegRemove, LegSet, SourceSet, RouteSet].index
+    )
+    assert [c.leg for c in commands if isinstance(c, LegRemove)] == [first.leg]
+    assert all(c.resume for c in commands if isinstance(c, SourceSet))
+    assert {c.route.source_worker for c in commands if isinstance(c, RouteSet)} == {1}
+    plane.run(commands)
+    assert plane.table == plan(rooms)
+    assert rooms.state.load == [3, 1]  # the receiver with its two routes; the publisher
+
+
+def test_a_receivers_leg_moves_alone():
+    rooms, _first, second, told = moving()
+    rooms.move_leg(second.id, {1})
+    commands = diff_dirty(told, rooms, rooms.drain_dirty())
+    assert not any(isinstance(c, SourceRemove | SourceSet) for c in commands)
+    assert [c.leg for c in commands if isinstance(c, LegRemove)] == [second.leg]
+    assert rooms.state.load == [1, 3]
+
+
+def test_a_route_that_still_reads_a_moved_source_goes_as_well():
+    """It waits for a key frame of another layer."""
+    rooms, _first, _second, told = moving()
+    third = join(rooms)
+    rooms.publish(third.id, [video(9)])
+    told = Told.of(plan(rooms))
+    rooms.drain_dirty()
+    route = next(r for r in told.routes.values() if r.gated)
+    told.past[route.id] = tuple(third.tracks[t].layers[0].source for t in third.tracks)
+    rooms.move_leg(third.id, {1 - third.worker})
+    commands = diff_dirty(told, rooms, rooms.drain_dirty())
+    assert RouteRemove(route.id) in commands and RouteSet(route) in commands
 
 
 class Calls(RuleBasedStateMachine):
@@ -302,6 +362,10 @@ class Calls(RuleBasedStateMachine):
     def validate(self, who, ports):
         nominated = len(ports) - 1 if ports else None
         self.attempt(self.rooms.set_tuples, who, [tuple5(p) for p in ports], nominated)
+
+    @rule(who=people, worker=st.integers(0, 1))
+    def move(self, who, worker):
+        self.attempt(self.rooms.move_leg, who, {worker})
 
     @rule(seconds=st.sampled_from([1.0, 20.0, 40.0]))
     def wait(self, seconds):
