@@ -54,21 +54,10 @@ def demo_browser(
 
     Example: vcfwd demo-browser --participants 3 --json
     """
-    from forwarder.demo.browser.driven import missing
-    from forwarder.demo.browser.options import CODECS, JOINS, KINDS, PATHS, BrowserOptions
+    from forwarder.demo.browser.options import BrowserOptions
 
     kinds = tuple(browsers.split(","))
-    for option, value, allowed in (
-        ("path", path, PATHS),
-        ("codec", codec, CODECS),
-        ("join", join, JOINS),
-        *(("browsers", kind, KINDS) for kind in kinds),
-    ):
-        if value not in allowed:
-            _fail(f"--{option} {value}: it must be one of {', '.join(allowed)}")
-    if pcap is not None and not pcap.parent.is_dir():
-        _fail(f"--pcap {pcap}: there is no directory {pcap.parent}")
-    if reason := missing(kinds[:participants]):
+    if reason := _refusal(path, codec, join, kinds, pcap) or _lacking(kinds[:participants]):
         _fail(reason)
     options = BrowserOptions(
         participants=participants,
@@ -85,6 +74,33 @@ def demo_browser(
         out=out,
     )
     raise typer.Exit(_run(options, json_=json_))
+
+
+def _refusal(
+    path: str, codec: str, join: str, kinds: tuple[str, ...], pcap: Path | None
+) -> str | None:
+    """What is wrong with an option; None: nothing."""
+    from forwarder.demo.browser.options import CODECS, JOINS, KINDS, PATHS
+
+    for option, value, allowed in (
+        ("path", path, PATHS),
+        ("codec", codec, CODECS),
+        ("join", join, JOINS),
+    ):
+        if value not in allowed:
+            return f"--{option} {value}: it must be one of {', '.join(allowed)}"
+    if unknown := [kind for kind in kinds if kind not in KINDS]:
+        return f"--browsers {unknown[0]}: it must be one of {', '.join(KINDS)}"
+    if pcap is not None and not pcap.parent.is_dir():
+        return f"--pcap {pcap}: there is no directory {pcap.parent}"
+    return None
+
+
+def _lacking(kinds: tuple[str, ...]) -> str | None:
+    """What this machine lacks for these browsers; None: nothing."""
+    from forwarder.demo.browser.driven import missing
+
+    return missing(kinds)
 
 
 def _run(options: BrowserOptions, *, json_: bool) -> int:
