@@ -136,8 +136,6 @@ class Chroot:
 
 def open_chroot(suite: str) -> Chroot:
     """The chroot of a suite, made when it is not there; older ones are removed."""
-    if os.geteuid() != 0:
-        raise ChrootError("a package is built in a chroot, which needs root")
     if suite not in SUITES:
         raise ChrootError(f"there is no SUITE {suite}; it is one of {', '.join(SUITES)}")
     text = "\n".join((suite, *PACKAGES, *_HOST_FILES))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -182,6 +183,8 @@ def main() -> int:
     given = parser.parse_args()
     out = given.out or ROOT / "build" / "deb" / given.suite
     try:
+        if os.geteuid() != 0:
+            raise ChrootError("a package is built in a chroot, which needs root")
         made = make(given.suite, given.version or own_version(), out.resolve())
     except (ChrootError, LockError, subprocess.SubprocessError, OSError) as error:
         print(f"make deb: {error}", file=sys.stderr)

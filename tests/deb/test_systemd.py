@@ -162,6 +162,20 @@ def test_an_upgrade_of_another_contract_changes_nothing(
     assert "vcfwd drain --deadline" in (share / "dpkg").read_text()
 
 
+def test_an_upgrade_may_be_forced_and_gives_the_calls_up(
+    installed: Installed, packages: Packages, share: Path
+) -> None:
+    script = f"""{BEGIN}
+        sed -i 's/^contract .*/contract abi0-0-steer0/' /run/vcfwd/dataplane.version
+        VCFWD_UPGRADE=force dpkg -i /root/{packages.own.name} > /share/dpkg 2>&1
+        until_other dataplane $plane; until_other supervisor $supervisor; until_ready
+        echo contract $(sed -n 's/^contract //p' /run/vcfwd/dataplane.version) $(links)
+    """
+    told = well(under_systemd(installed, script, share), share)
+    real = re.search(r'NEW="(.*)"', packages.script("preinst"))
+    assert real is not None and told["contract"] == f"{real[1]} 1"
+
+
 def test_purge_while_it_runs(installed: Installed, share: Path) -> None:
     script = f"""{BEGIN}
         echo before $(ip link show vd0 | grep -c prog/xdp)
