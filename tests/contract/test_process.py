@@ -24,6 +24,7 @@ from forwarder.dataplane.commands import CommandClient
 from forwarder.dataplane.control import Control
 from forwarder.dataplane.process import DataPlane
 from forwarder.dataplane.selector import attach_classic
+from forwarder.dataplane.setup import Interface
 from forwarder.dataplane.tally import imbalance
 from forwarder.errors import DataPlaneError, HostError
 from forwarder.table import Suite
@@ -281,6 +282,11 @@ async def test_two_supervisors_cannot_share_a_run_directory(plane: DataPlane) ->
         ({"audio_slots": 3}, "audio"),
         ({"cpus": (1000,)}, "CPU"),
         ({"legs_max": 0}, "legs_max"),
+        ({"interfaces": (Interface("x", 1, 0, False, 0, 2),)}, "x is served by 2 workers from 0"),
+        (
+            {"interfaces": (Interface("x", 1, 0, False, 1, 1),), "workers": 2},
+            "worker 0 serves none of the interfaces",
+        ),
     ],
 )
 async def test_a_bad_set_up_is_refused_with_a_sentence(plane: DataPlane, change, says) -> None:

@@ -115,7 +115,9 @@ def _bpffs():
 
 
 @contextlib.asynccontextmanager
-async def running(tmp_path: Path, workers: int, queues: int) -> AsyncIterator[Node]:
+async def running(
+    tmp_path: Path, workers: int, queues: int, cpus: tuple[int, ...] = ()
+) -> AsyncIterator[Node]:
     """A node with so many workers on an interface with so many queues."""
     find_real()
     with _bpffs() as pins, veth_pair("vcfprc", queues) as pair, entered(pair.near):
@@ -134,6 +136,7 @@ async def running(tmp_path: Path, workers: int, queues: int) -> AsyncIterator[No
             locals=tuple(Local(address, PORT) for address, _ in ADDRESSES),
             interfaces=(Interface("v0", attached.ifindex, 0),),
             workers=workers,
+            cpus=cpus,
         )
         try:
             await plane.start(setup, xsks_map=steering.xsks_fd)
@@ -196,6 +199,39 @@ async def test_more_workers_than_queues_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataPlaneError, match="queue"):
         async with running(tmp_path, 2, 1):
             pass
+
+
+def _threads(pid: int) -> dict[str, int]:
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return {task.joinpath("comm").read_text().strip(): int(task.name) for task in tasks}
+
+
+def _node_of(cpu: int) -> int:
+    (home,) = Path(f"/sys/devices/system/cpu/cpu{cpu}").glob("node[0-9]*")
+    return int(home.name.removeprefix("node"))
+
+
+def _nodes_of_mappings(pid: int, least_kb: int) -> list[set[int]]:
+    """Of each mapping with so much memory: the nodes where it lies."""
+    found = []
+    for line in Path(f"/proc/{pid}/numa_maps").read_text().splitlines():
+        words = dict(word.partition("=")[::2] for word in line.split()[2:])
+        nodes = {int(k[1:]): int(v) for k, v in words.items() if k[0] == "N" and k[1:].isdigit()}
+        if sum(nodes.values()) * int(words.get("kernelpagesize_kB", 0)) >= least_kb:
+            found.append(set(nodes))
+    return found
+
+
+async def test_packet_memory_is_on_the_node_of_its_worker(tmp_path: Path) -> None:
+    """As the kernel tells, huge pages or small ones; and the worker runs where it is pinned."""
+    cpu = max(os.sched_getaffinity(0))
+    async with running(tmp_path, 1, 1, (cpu,)) as node, streaming(node, 4):
+        pid = node.plane.pid
+        assert node.plane.ready is not None and node.plane.ready.memory == ""
+        assert os.sched_getaffinity(_threads(pid)["vcfwd-w0"]) == {cpu}
+        assert os.sched_getaffinity(pid) == os.sched_getaffinity(0), "it came back"
+        found = _nodes_of_mappings(pid, SETUP.frames * 2)
+        assert found and all(nodes == {_node_of(cpu)} for nodes in found)
 
 
 async def test_only_what_a_rebind_needs_stays(node: Node) -> None:
