@@ -71,7 +71,7 @@ $(STAMPS)/venv: requirements.lock pyproject.toml $(STAMPS)/debs
 # Renews requirements.lock from pyproject.toml (needs the network; not part of any other target).
 lock:
 	$(PY) -m piptools compile -q --all-extras --generate-hashes --allow-unsafe --strip-extras \
-	  --no-emit-index-url --no-emit-trusted-host -o requirements.lock pyproject.toml
+	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links -o requirements.lock pyproject.toml
 .PHONY: lock
 
 # ---- build ----------------------------------------------------------------------------------
