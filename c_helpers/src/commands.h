@@ -27,6 +27,8 @@ enum vc_status vc_command_route_filter(struct vc_worker *w,
 enum vc_status vc_command_route_remove(struct vc_worker *w, uint32_t id);
 /* The leg has other keys now: indices begin anew. */
 void vc_command_rekey_source(struct vc_worker *w, struct vc_source *source);
+/* Its indices begin anew, with another SSRC. */
+void vc_command_restart_source(struct vc_worker *w, struct vc_source *source);
 void vc_command_rekey_route(struct vc_worker *w, struct vc_route *route);
 
 /* VC_STATUS_OK when this worker owns the leg. */

@@ -84,7 +84,8 @@ static void reset_store(struct vc_tx_index *store, const struct vc_leg *leg, uin
     store->highest = store->packets = store->octets = 0;
     store->offset = 0;
     store->ids = store->id_offset = (struct vc_ids){ 0 };
-    store->last_ns = store->last_ts = 0;
+    store->last_ns = store->last_ts = store->in_ssrc = 0;
+    store->source = VC_NONE;
     store->rtx_started = store->rtx_ssrc = 0;
     store->rtx_highest = 0;
     store->out_ssrc = out_ssrc;
@@ -131,6 +132,7 @@ static int restore(struct vc_worker *w, struct vc_route *route, const struct vc_
 {
     const struct vc_leg *leg = &w->node->legs[set->leg];
     struct vc_tx_index *store = route->store;
+    const struct vc_source_index *source = &w->node->source_store[set->source];
     uint32_t skip = route->left ? 1 : RESUME_SKIP;
 
     if (!known_identity(store, leg, set->out_ssrc)) {
@@ -145,7 +147,8 @@ static int restore(struct vc_worker *w, struct vc_route *route, const struct vc_
         return 0;
     route->last_out_ts = store->last_ts;
     route->last_arrival_ns = store->last_ns;
-    if (route->left || store->source != set->source || !w->node->sources[set->source].resumed) {
+    if (route->left || store->source != set->source || !w->node->sources[set->source].resumed ||
+        store->in_ssrc != __atomic_load_n(&source->rx.ssrc, __ATOMIC_RELAXED)) {
         route->first_out = store->highest + skip;
         route->follows = 1;
         vc_rewrite_restore(&route->rewrite, &store->ids, NULL);

@@ -165,10 +165,21 @@ enum vc_status vc_command_source_set(struct vc_worker *w, const struct vc_cmd_so
 
 void vc_command_rekey_source(struct vc_worker *w, struct vc_source *source)
 {
-    struct vc_leg *leg = &w->node->legs[source->leg];
+    source->store->moved_cnt = 0; /* what was sent under the old keys cannot be played again */
+    vc_command_restart_source(w, source);
+}
 
-    reset_store(source->store, leg->key_id, source->ssrc);
-    source->store->rtx.ssrc = source->rtx_ssrc;
+void vc_command_restart_source(struct vc_worker *w, struct vc_source *source)
+{
+    struct vc_source_index *store = source->store;
+    struct vc_source_index before = *store;
+
+    reset_store(store, 0, source->ssrc);
+    memcpy(store->moved, before.moved, sizeof store->moved);
+    store->moved_cnt = before.moved_cnt;
+    store->rtx.ssrc = source->rtx_ssrc;
+    VC_INDEX_FENCE();
+    store->key_id = w->node->legs[source->leg].key_id;
     source->stream++;
     source->received = source->expected_prior = source->received_prior = 0;
     source->nack.cnt = 0;

@@ -68,17 +68,20 @@ static void begin_numbers(struct vc_worker *w, struct vc_route *route,
     route->report_due = 1;
 }
 
-/* Padding, and RED that the receiver does not take: leaves no gap either.  1: the head was shed. */
+/* Padding, what was not agreed on, and RED that the receiver does not take: leaves no gap either.
+   1: the head was shed. */
 static int leave_out(struct vc_worker *w, struct vc_route *route, const struct vc_slot_head *head)
 {
-    int empty = (head->flags & VC_SLOT_EMPTY) != 0;
+    int never = (head->flags & (VC_SLOT_EMPTY | VC_SLOT_FOREIGN)) != 0;
 
-    if (!empty && route->red_pt)
+    if (!never && route->red_pt)
         return 0;
     if (!route->switched && head->stream == route->stream)
         vc_numbering_skip(&route->numbering, head->index);
     vc_route_shed(w, route, route->feeds[0].cursor + 1,
-                  empty ? VC_COPY_DROP_PADDING : VC_COPY_DROP_FILTER);
+                  head->flags & VC_SLOT_EMPTY ? VC_COPY_DROP_PADDING :
+                  never                       ? VC_COPY_DROP_PAYLOAD_TYPE :
+                                                VC_COPY_DROP_FILTER);
     return 1;
 }
 
@@ -105,7 +108,7 @@ static int take_next(struct vc_worker *w, struct vc_route *route, struct vc_depa
             shed_stale(w, route);
             continue;
         }
-        if (vc_unlikely(d->head.flags & (VC_SLOT_EMPTY | VC_SLOT_RED)) &&
+        if (vc_unlikely(d->head.flags & (VC_SLOT_EMPTY | VC_SLOT_FOREIGN | VC_SLOT_RED)) &&
             leave_out(w, route, &d->head))
             continue;
         since = d->head.arrival_ns > route->since_ns ? d->head.arrival_ns : route->since_ns;
@@ -215,7 +218,7 @@ static void add_departure(struct vc_worker *w, struct vc_leg *leg, struct vc_rou
 /* What the next process must know if this one dies now; before the packet can leave.  One that dies
    while what depends on the source is written had none. */
 static void store_index(const struct vc_leg *leg, struct vc_route *route, uint64_t out,
-                        uint32_t octets)
+                        uint32_t in_ssrc, uint32_t octets)
 {
     struct vc_tx_index *store = route->store;
     int changed = store->source != route->feeds[0].source || route->rewrite.changed;
@@ -226,6 +229,7 @@ static void store_index(const struct vc_leg *leg, struct vc_route *route, uint64
         store->id_offset = vc_rewrite_offset(&route->rewrite);
         store->last_ns = route->last_arrival_ns;
         store->last_ts = route->last_out_ts;
+        store->in_ssrc = in_ssrc;
         route->rewrite.changed = 0;
     }
     if (!store->started || out > store->highest)
@@ -256,7 +260,8 @@ static void settle(struct vc_worker *w, uint32_t i)
         return;
     }
     if (d->how == VC_DEPARTURE_FIRST) {
-        store_index(leg, route, d->out, d->head.sz - d->head.rtp.header_sz);
+        store_index(leg, route, d->out, d->head.rtp.ssrc,
+                    d->head.sz - d->head.rtp.header_sz);
         vc_resend_sent(&route->resend, d->out, d->position);
     } else {
         vc_resend_leaves(w, route, d);

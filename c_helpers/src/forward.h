@@ -52,5 +52,7 @@ void vc_depart_place(struct vc_departure *d, struct vc_crypto_item *item, uint32
 void vc_flush(struct vc_worker *w);
 /* Binds a source to the SSRC. */
 void vc_source_bind(struct vc_worker *w, struct vc_source *source, uint32_t ssrc);
+/* A bound one goes to another SSRC, by an authentic packet: its indices begin anew. */
+void vc_source_move(struct vc_worker *w, struct vc_source *source, uint32_t ssrc);
 
 #endif

@@ -26,6 +26,7 @@
 #define VC_SLOT_EMPTY 2u    /* nothing but padding: not for routes */
 #define VC_SLOT_RED 8u      /* redundant audio (RFC 2198): for routes whose receiver takes it */
 #define VC_SLOT_REPAIRED 4u /* came by RTX: says nothing about the way here */
+#define VC_SLOT_FOREIGN 16u /* neither the source's payload type nor RED's: not for routes */
 
 struct vc_slot_head { /* 56 bytes, copied as words */
     uint64_t index;   /* in index, 48 bits */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "forward.h"
+#include "commands.h"
 #include "events.h"
 #include "keyframe.h"
 #include "nack.h"
@@ -15,6 +16,34 @@ void vc_source_bind(struct vc_worker *w, struct vc_source *source, uint32_t ssrc
     leg->unbound_cnt--;
     leg->binding_cnt++;
     vc_event_bound(w, VC_EVT_BOUND, source);
+}
+
+void vc_source_move(struct vc_worker *w, struct vc_source *source, uint32_t ssrc)
+{
+    struct vc_source_index *store = source->store;
+
+    store->moved[store->moved_cnt].ssrc = source->ssrc;
+    store->moved[store->moved_cnt].rtx_ssrc = source->rtx_ssrc;
+    store->moved_cnt++;
+    source->ssrc = ssrc;
+    source->rtx_bound = 0;
+    source->rtx_ssrc = 0;
+    source->keyframe_wanted = source->queue == VC_QUEUE_VIDEO;
+    vc_command_restart_source(w, source);
+    vc_event_bound(w, VC_EVT_BOUND, source);
+}
+
+/* 1: the label takes the source to this SSRC.  Never back, and not for ever: one that was left could
+   be played again, and each move costs all that read the source a seam. */
+static int may_move(const struct vc_source *source, const struct vc_rtp *rtp)
+{
+    const struct vc_source_index *store = source->store;
+
+    if (!(source->flags & VC_SOURCE_BY_LABEL) || !(source->mid[0] || source->rid[0]) ||
+        (rtp->pt != source->pt && (!source->red_pt || rtp->pt != source->red_pt)) ||
+        store->moved_cnt >= VC_SOURCE_MOVES)
+        return 0;
+    return !vc_source_left(source, rtp->ssrc);
 }
 
 int vc_receive_label(const uint8_t label[VC_LABEL_SZ], const uint8_t *pkt,
@@ -42,18 +71,18 @@ static struct vc_source *propose_source(const struct vc_worker *w, const struct 
     struct vc_source *by_pt = NULL;
     uint32_t by_pt_cnt = 0;
 
-    if (!leg->unbound_cnt || leg->binding_cnt >= VC_LEG_BINDINGS)
+    if (!leg->unbound_cnt && !leg->binding_cnt)
         return NULL;
     for (uint32_t at = leg->sources; at != VC_NONE; at = w->node->sources[at].next) {
         struct vc_source *source = &w->node->sources[at];
 
-        if (source->bound)
+        if (source->bound ? !may_move(source, rtp) : leg->binding_cnt >= VC_LEG_BINDINGS)
             continue;
         if ((source->flags & VC_SOURCE_BY_LABEL) &&
             vc_receive_label(source->mid, pkt, rtp, leg->rx_ext[VC_EXT_MID]) &&
             vc_receive_label(source->rid, pkt, rtp, leg->rx_ext[VC_EXT_RID]))
             return source;
-        if ((source->flags & VC_SOURCE_BY_PT) && source->pt == rtp->pt) {
+        if (!source->bound && (source->flags & VC_SOURCE_BY_PT) && source->pt == rtp->pt) {
             by_pt = source;
             by_pt_cnt++;
         }
@@ -68,10 +97,11 @@ static void add_packet(struct vc_worker *w, struct vc_leg *leg, struct vc_source
                        const struct vc_io_rx *pkt, const struct vc_rtp *rtp)
 {
     struct vc_open_batch *batch = &w->open;
-    uint64_t index = vc_rx_index_guess(&source->store->rx, rtp->seq);
+    int moves = vc_unlikely(source->bound && rtp->ssrc != source->ssrc);
+    uint64_t index = moves ? rtp->seq : vc_rx_index_guess(&source->store->rx, rtp->seq);
     uint64_t position = source->position + source->pending;
 
-    if (!vc_rx_index_check(&source->store->rx, index)) {
+    if (!moves && !vc_rx_index_check(&source->store->rx, index)) {
         vc_drop(w, VC_DROP_REPLAYED);
         return;
     }
@@ -131,7 +161,7 @@ static void receive_rtp(struct vc_worker *w, struct vc_leg *leg, const struct vc
         return;
     }
     /* The first packet of a stream says where its indices begin: nothing beside it. */
-    if (!(source->store->rx.flags & VC_INDEX_STARTED)) {
+    if (alone || !(source->store->rx.flags & VC_INDEX_STARTED)) {
         vc_receive_flush(w);
         alone = 1;
     }
@@ -161,12 +191,13 @@ void vc_receive_accept(struct vc_worker *w, struct vc_leg *leg, struct vc_source
 
     if (padding >= 0 && head->sz - head->rtp.header_sz == (uint32_t)padding)
         head->flags |= VC_SLOT_EMPTY;
+    else if (vc_unlikely(head->rtp.pt != source->pt))
+        head->flags |= source->red_pt && head->rtp.pt == source->red_pt ? VC_SLOT_RED :
+                                                                          VC_SLOT_FOREIGN;
     else if (padding >= 0 &&
              vc_keyframe_starts((enum vc_codec)source->codec, data + head->rtp.header_sz,
                                 head->sz - head->rtp.header_sz - (uint32_t)padding))
         head->flags |= VC_SLOT_KEY;
-    if (vc_unlikely(source->red_pt && head->rtp.pt == source->red_pt))
-        head->flags |= VC_SLOT_RED;
     if (source->queue == VC_QUEUE_AUDIO && !(head->flags & VC_SLOT_REPAIRED))
         note_level(source, data, &head->rtp, leg->rx_ext[VC_EXT_AUDIO_LEVEL], head->arrival_ns);
     source->ended = 0;
@@ -233,7 +264,13 @@ void vc_receive_flush(struct vc_worker *w)
         if (!batch->items[i].ok) {
             vc_drop(w, VC_DROP_AUTH_FAILED);
             leg->stats->auth_failed++;
-        } else if (!vc_rx_index_accept(&source->store->rx, batch->heads[i].index)) {
+            continue;
+        }
+        if (vc_unlikely(source->bound && source->ssrc != batch->heads[i].rtp.ssrc)) {
+            vc_source_move(w, source, batch->heads[i].rtp.ssrc);
+            batch->heads[i].stream = source->stream;
+        }
+        if (!vc_rx_index_accept(&source->store->rx, batch->heads[i].index)) {
             vc_drop(w, VC_DROP_REPLAYED); /* twice in this burst */
         } else {
             accept_packet(w, leg, source, &batch->items[i], &batch->heads[i],

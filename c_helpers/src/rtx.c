@@ -47,7 +47,8 @@ static struct vc_source *propose(const struct vc_worker *w, const struct vc_leg 
     for (uint32_t at = leg->sources; at != VC_NONE; at = w->node->sources[at].next) {
         struct vc_source *source = &w->node->sources[at];
 
-        if (source->rtx_bound || !source->bound || source->rtx_pt != rtp->pt)
+        if (source->rtx_bound || !source->bound || source->rtx_pt != rtp->pt ||
+            vc_source_left(source, rtp->ssrc))
             continue;
         if (source->mid[0] &&
             !vc_receive_label(source->mid, pkt, rtp, leg->rx_ext[VC_EXT_MID]))

@@ -9,8 +9,9 @@
    The second part is the latest sender report, a seqlock of its own.
    The third belongs to the worker that owns the source.
 
-   A source is bound to one SSRC for its whole life, so its index space never starts anew
-   except with new keys: `stream` tells. */
+   The index space of a source starts anew only with new keys, or where one that was bound by label
+   goes to another SSRC (RFC 9143 section 9.2: the label says whose a packet is): `stream` tells.
+   What an SSRC was left for is kept, so that nothing recorded of it can be played again. */
 #ifndef VC_SOURCE_H
 #define VC_SOURCE_H
 
@@ -92,6 +93,15 @@ static inline struct vc_rtcp_index *vc_source_rtcp_index(const struct vc_source 
 static inline int vc_source_live(const struct vc_source *source)
 {
     return (__atomic_load_n(&source->state, __ATOMIC_ACQUIRE) & VC_SOURCE_LIVE) != 0;
+}
+
+/* 1: the source moved away from this SSRC, of its media or its RTX stream. */
+static inline int vc_source_left(const struct vc_source *source, uint32_t ssrc)
+{
+    for (uint32_t i = 0; i < source->store->moved_cnt && i < VC_SOURCE_MOVES; i++)
+        if (source->store->moved[i].ssrc == ssrc || source->store->moved[i].rtx_ssrc == ssrc)
+            return 1;
+    return 0;
 }
 
 /* Any worker: a feed begins or ends to read.  hold: 0, or -1 when the source is gone. */

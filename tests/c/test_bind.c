@@ -176,9 +176,10 @@ static void test_signalled(void)
     world_fini(&world);
 }
 
-/* Any number of SSRCs: so many are bound, none forgotten for another. */
+/* Any number of SSRCs: so many are bound, and each moves so often. */
 static void test_flood(void)
 {
+    const uint32_t taken = VC_LEG_BINDINGS * (1 + VC_SOURCE_MOVES);
     char mid[3] = "m0";
 
     open_call();
@@ -191,13 +192,88 @@ static void test_flood(void)
         send((struct wire){ .index = 1, .ssrc = ssrc, .pt = 7, .mid = mid });
     }
     CHECK_EQ(world.node->legs[1].binding_cnt, VC_LEG_BINDINGS);
-    CHECK_EQ(world_counters(&world, 0)->routed, VC_LEG_BINDINGS);
-    CHECK_EQ(unknown(), 1000 - VC_LEG_BINDINGS);
+    CHECK_EQ(world_counters(&world, 0)->routed, taken);
+    CHECK_EQ(unknown(), 1000 - taken);
     for (uint32_t i = 1; i <= VC_LEG_BINDINGS; i++) {
-        CHECK_EQ(bound_to(i), i);
-        send((struct wire){ .index = 2, .ssrc = i, .pt = 7 });
+        CHECK_EQ(bound_to(i), i + 20 * VC_SOURCE_MOVES);
+        send((struct wire){ .index = 2, .ssrc = i + 20 * VC_SOURCE_MOVES, .pt = 7 });
     }
-    CHECK_EQ(world_counters(&world, 0)->routed, 2 * VC_LEG_BINDINGS);
+    CHECK_EQ(world_counters(&world, 0)->routed, taken + VC_LEG_BINDINGS);
+    world_fini(&world);
+}
+
+/* The label comes with another SSRC (a restarted encoder): the source goes there, its indices begin
+   anew, and never back, be it in this process or the next. */
+static void test_moves(void)
+{
+    const struct vc_source *source;
+
+    open_call();
+    source = &world.node->sources[5];
+    CHECK_EQ(expect(5, VC_SOURCE_BY_LABEL, "snd1", "", 111), VC_STATUS_OK);
+    world_leg(&world, 2, 0, VC_SRTP_AEAD_AES_128_GCM);
+    world_route(&world, 1, 2, 5, 0x101, 0);
+    for (uint64_t i = 60000; i < 60010; i++)
+        send((struct wire){ .index = i, .ssrc = 0xa1, .pt = 111, .mid = "snd1" });
+    send((struct wire){ .index = 7, .ssrc = 0xa2, .pt = 111, .mid = "snd2" }); /* whose? */
+    send((struct wire){ .index = 7, .ssrc = 0xa2, .pt = 13, .mid = "snd1" }); /* not agreed on */
+    CHECK_EQ(unknown(), 2);
+    send((struct wire){ .index = 7, .ssrc = 0xa2, .pt = 111, .mid = "snd1", .flip = 1 });
+    CHECK_EQ(bound_to(5), 0xa1);
+    send((struct wire){ .index = 60010, .ssrc = 0xa1, .pt = 111 }); /* a forged one did no harm */
+    send((struct wire){ .index = 7, .ssrc = 0xa2, .pt = 111, .mid = "snd1" });
+    send((struct wire){ .index = 8, .ssrc = 0xa2, .pt = 111 });
+    CHECK_EQ(bound_to(5), 0xa2);
+    CHECK_EQ(source->stats->ssrc, 0xa2);
+    CHECK_EQ(source->stats->lost, 0);
+    CHECK_EQ(world.node->legs[1].binding_cnt, 1);
+    send((struct wire){ .index = 60000, .ssrc = 0xa1, .pt = 111, .mid = "snd1" }); /* played again */
+    CHECK_EQ(bound_to(5), 0xa2);
+    CHECK_EQ(unknown(), 3);
+    world_take(&world);
+    CHECK_EQ(world_count(&world, 2, 0x101), 13);
+    CHECK_EQ(world_last(&world, 2, 0x101)->index, 112); /* from 100 on, no gap */
+
+    world_restart(&world);
+    world_leg(&world, 1, 0, VC_SRTP_AEAD_AES_128_GCM);
+    CHECK_EQ(expect(5, VC_SOURCE_BY_LABEL, "snd1", "", 111), VC_STATUS_OK);
+    CHECK_EQ(bound_to(5), 0xa2);
+    send((struct wire){ .index = 60000, .ssrc = 0xa1, .pt = 111, .mid = "snd1" });
+    CHECK_EQ(unknown(), 1);
+    CHECK_EQ(world.bad_cnt, 0);
+    world_fini(&world);
+}
+
+/* The process ends between a move and the first packet that leaves of the new stream: the offset
+   that is stored is the old one's. */
+static void test_moves_unsent(void)
+{
+    struct vc_command pause = { .type = VC_CMD_ROUTE_FILTER, .u.route_filter = { .route = 1,
+                                .paused = 1, .max_spatial = VC_NONE, .max_temporal = VC_NONE } };
+    uint64_t before;
+
+    open_call();
+    CHECK_EQ(expect(5, VC_SOURCE_BY_LABEL, "snd1", "", 111), VC_STATUS_OK);
+    world_leg(&world, 2, 0, VC_SRTP_AEAD_AES_128_GCM);
+    world_route(&world, 1, 2, 5, 0x101, 0);
+    for (uint64_t i = 60000; i < 60010; i++)
+        send((struct wire){ .index = i, .ssrc = 0xa1, .pt = 111, .mid = "snd1" });
+    world_take(&world);
+    before = world_last(&world, 2, 0x101)->index;
+    CHECK_EQ(world_command(&world, 0, pause), VC_STATUS_OK);
+    send((struct wire){ .index = 7, .ssrc = 0xa2, .pt = 111, .mid = "snd1" });
+    world_restart(&world);
+    world_leg(&world, 1, 0, VC_SRTP_AEAD_AES_128_GCM);
+    world_leg(&world, 2, 0, VC_SRTP_AEAD_AES_128_GCM);
+    CHECK_EQ(expect(5, VC_SOURCE_BY_LABEL, "snd1", "", 111), VC_STATUS_OK);
+    world_route(&world, 1, 2, 5, 0x101, 0);
+    for (uint64_t i = 8; i < 12; i++)
+        send((struct wire){ .index = i, .ssrc = 0xa2, .pt = 111 });
+    world_take(&world);
+    CHECK_EQ(world_count(&world, 2, 0x101), 14);
+    CHECK(world_last(&world, 2, 0x101)->index > before);
+    CHECK(world_last(&world, 2, 0x101)->index < before + 5000);
+    CHECK_EQ(world.bad_cnt, 0);
     world_fini(&world);
 }
 
@@ -208,5 +284,7 @@ int main(void)
     test_payload_type();
     test_signalled();
     test_flood();
+    test_moves();
+    test_moves_unsent();
     return check_report();
 }

@@ -319,6 +319,24 @@ static void test_red(void)
     world_fini(&world);
 }
 
+/* Comfort noise, tones, a codec that was not agreed on: never under the route's payload type, and no
+   gap; a sender that comes back to the agreed one is heard again. */
+static void test_other_payload_types(void)
+{
+    open_call(0, 0);
+    for (uint64_t i = 1; i <= 12; i++)
+        send((struct wire){ .index = i, .ssrc = 0xa0, .payload_sz = 80,
+                            .pt = i == 3 ? 13 : i == 4 ? 110 : i > 6 && i < 11 ? 9 : 111 });
+    world_take(&world);
+    CHECK_EQ(world_count(&world, 1, 0x101), 6);
+    CHECK_EQ(world_last(&world, 1, 0x101)->index, 105);
+    CHECK_EQ(world_last(&world, 1, 0x101)->pt, 101);
+    CHECK_EQ(world_counters(&world, 0)->copy_drops[VC_COPY_DROP_PAYLOAD_TYPE], 6);
+    CHECK_EQ(world_counters(&world, 0)->copy_drops[VC_COPY_DROP_FILTER], 0);
+    CHECK_EQ(world.bad_cnt, 0);
+    world_fini(&world);
+}
+
 int main(void)
 {
     test_each_leg_its_own();
@@ -326,5 +344,6 @@ int main(void)
     test_no_resend_as_it_was();
     test_levels();
     test_red();
+    test_other_payload_types();
     return check_report();
 }

@@ -20,7 +20,7 @@ static void set_table(void)
 static void send(uint64_t index, uint32_t ssrc, int key)
 {
     struct world_rtp rtp = { .index = index, .ssrc = ssrc, .timestamp = (uint32_t)index * 960,
-                             .payload_sz = 100, .pt = 111, .key = (uint8_t)key };
+                             .payload_sz = 100, .pt = ssrc == 0xb0 ? 96 : 111, .key = (uint8_t)key };
 
     world_send(&world, 0, &rtp);
     world_step(&world);

@@ -70,7 +70,8 @@ static uint32_t put_descriptor(const struct encoder *e, uint8_t *p, int first, i
 static void send_packet(struct encoder *e, uint8_t which, int first, int last, int key,
                         uint64_t capture_ns)
 {
-    uint8_t clear[400] = { 0x80, (uint8_t)(last << 7 | 96) }, sealed[500];
+    const uint8_t pt = e->codec == VC_CODEC_OPAQUE ? 111 : 96;
+    uint8_t clear[400] = { 0x80, (uint8_t)(last << 7 | pt) }, sealed[500];
     struct vc_crypto_item item = { .key = &world.parties[e->leg].up, .src = clear, .dst = sealed,
                                    .hdr_sz = 12, .index = e->index++ };
     uint32_t at;

@@ -26,7 +26,7 @@
 
 #include "vcfwd/drop.h"
 
-#define VC_ABI_VERSION 2u
+#define VC_ABI_VERSION 3u
 #define VC_SHM_MAGIC 0x64776356u    /* "Vcwd" */
 #define VC_INDEX_MAGIC 0x78646956u  /* "Vidx" */
 
@@ -35,6 +35,7 @@
 #define VC_LOCALS_MAX 8u      /* configured local addresses */
 #define VC_LEG_TUPLES 4u      /* validated 5-tuples of a leg */
 #define VC_LEG_BINDINGS 8u    /* SSRCs bound by label, of a leg */
+#define VC_SOURCE_MOVES 5u    /* times that a source bound by label goes to another SSRC */
 #define VC_LABEL_SZ 16u       /* mid and rid: opaque labels, zero padded */
 #define VC_HEADER_MAX 96u     /* prebuilt L2-L4 header: 14 + 8 (VLAN) + 40 + 8, rounded up */
 #define VC_PORT_SOCKET 0xffffffffu /* leg_header.port: send through the media socket */
@@ -253,7 +254,7 @@ enum vc_status {
 enum vc_evt_type {
     VC_EVT_NONE,
     VC_EVT_APPLIED,     /* applied */
-    VC_EVT_BOUND,       /* bound: an SSRC was bound to a source by its label */
+    VC_EVT_BOUND,       /* bound: an SSRC was bound to a source by its label, or it moved there */
     VC_EVT_ACTIVE,      /* object: first authentic packet of a source */
     VC_EVT_BYE,         /* bound: RTCP BYE for a source */
     VC_EVT_FEEDBACK,    /* feedback: a receiver report about a route */
@@ -483,7 +484,7 @@ struct vc_tx_index { /* a route's send state; 128 bytes; indexed by route */
     struct vc_ids id_offset; /* out id = in id + offset, for `source` */
     uint64_t last_ns;   /* arrival of a packet that left with last_ts, CLOCK_MONOTONIC; 0: none */
     uint32_t last_ts;
-    uint32_t pad;
+    uint32_t in_ssrc;   /* of the stream that offset is of */
     uint64_t rtx_reserved[3];
 };
 
@@ -525,7 +526,10 @@ struct vc_source_index { /* 384 bytes; indexed by source */
     struct vc_rx_index rx;
     uint64_t reserved[5];
     struct vc_rx_index rtx; /* of its RTX stream */
-    uint64_t rtx_reserved[6];
+    struct {
+        uint32_t ssrc, rtx_ssrc;
+    } moved[VC_SOURCE_MOVES]; /* what it had before, never to be had again */
+    uint32_t moved_cnt, pad;
 };
 
 struct vc_index_header { /* 64 bytes; followed by tx[routes_max], legs[legs_max], sources[sources_max] */

@@ -37,6 +37,7 @@
     X(TX_FULL,         "tx_full",          "no transmit frame or ring entry") \
     X(TX_ERROR,        "tx_error",         "the kernel refused the packet") \
     X(PADDING,         "padding",          "nothing but padding") \
+    X(PAYLOAD_TYPE,    "payload_type",     "of a payload type that was not agreed on for its source") \
     X(REMOVED,         "removed",          "its route or source was removed while it was queued")
 /* clang-format on */
 
