@@ -56,7 +56,7 @@ class ParticipantRecord:
 
 @dataclass(frozen=True)
 class TrackRecord:
-    """`source`: that of the lowest layer; `layers` as JSON: source, rid, SSRC and the SSRC of its
+    """`source`: the first of its sources; `layers` as JSON: source, rid, SSRC and the SSRC of its
     repair of each."""
 
     source: int
@@ -167,7 +167,7 @@ def participant_record(p: Participant) -> ParticipantRecord:
 def track_record(t: Track) -> TrackRecord:
     s = t.spec
     return TrackRecord(
-        source=t.layers[0].source,
+        source=t.record,
         id=t.id,
         leg=t.publisher.leg,
         label=s.label,

@@ -92,6 +92,13 @@ class Track:
     layers: list[Layer]
     muted: bool = False
     subscriptions: dict[ParticipantId, Subscription] = field(default_factory=dict, repr=False)
+    contrary: int = 0
+    """Measurements in a row that speak against the order of the layers (ranking.py)."""
+
+    @property
+    def record(self) -> SourceId:
+        """Under which source the store keeps it: the order of the layers may change."""
+        return min(layer.source for layer in self.layers)
 
     @property
     def source(self) -> SourceId:

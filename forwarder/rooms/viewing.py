@@ -14,6 +14,7 @@ from forwarder.rooms import events, slots
 from forwarder.rooms.admission import LAYERS_MAX, PAIRS_MAX
 from forwarder.rooms.choosing import choose
 from forwarder.rooms.layers import Ladder
+from forwarder.rooms.ranking import rank
 from forwarder.rooms.room import Layer, Participant, Room, Slot, SlotSpec, Track
 from forwarder.rooms.speakers import FLOOR, Voices
 from forwarder.rooms.state import State
@@ -161,9 +162,17 @@ class ViewingRooms:
         self._at(now)
         state = self.state
         changed: dict[str, Track] = {}
+        measured: dict[str, Track] = {}
         for source, bps in rates:
             track = state.by_source.get(SourceId(source))
-            if track is not None and _measured(track.layer_of(source), bps):
+            if track is None:
+                continue
+            measured[track.id] = track
+            if _measured(track.layer_of(source), bps):
+                changed[track.id] = track
+        for track in measured.values():
+            if rank(track):
+                state.touch_track(track)
                 changed[track.id] = track
         for viewer_id in {pid for track in changed.values() for pid in track.subscriptions}:
             choose(state, state.participants[viewer_id])

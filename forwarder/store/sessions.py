@@ -110,7 +110,7 @@ class SessionStore:
             lowest = [
                 track
                 for i in dirty.sources
-                if (track := sources.get(i)) and track.layers[0].source == i
+                if (track := sources.get(i)) and track.record == i
             ]
             database.put("tracks", [track_record(track) for track in lowest])
             database.put(

@@ -2,7 +2,8 @@
 
 An offer does not say which of its rids is the best: RFC 8853 section 5.2 orders by preference, the
 API of browsers by size with the smallest first, and their users as they like.  So limits on the
-picture decide, then the usual names, then the order of the offer, smallest first.
+picture decide, then the usual names, then the order of the offer, smallest first; and where none
+of the first two told, the rooms look at what comes (rooms/ranking.py).
 """
 
 from __future__ import annotations
@@ -11,19 +12,12 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
+from forwarder.rtp.rids import usual_order
 from forwarder.signaling.sdp.model import Chosen, Group, Layer, Media, Rid
 
 LAYERS_MAX = 3
 """Layers of a track; the worker binds 8 streams of a leg, which is 2 such tracks and 2 of audio."""
 RID = re.compile(r"[A-Za-z0-9_-]+")  # RFC 8851 section 10
-NAMES = (
-    ("q", "h", "f"),
-    ("l", "m", "h"),
-    ("lo", "mid", "hi"),
-    ("low", "mid", "high"),
-    ("low", "medium", "high"),
-    ("low", "med", "high"),
-)
 
 
 def read_rids(values: Sequence[str]) -> tuple[Rid, ...]:
@@ -90,10 +84,8 @@ def _by_rid(media: Media, chosen: Chosen) -> tuple[Layer, ...]:
 def _sorted(rids: list[Rid]) -> list[Rid]:
     if all(rid.pixels for rid in rids):
         return sorted(rids, key=lambda rid: rid.pixels)
-    for names in NAMES:
-        if all(rid.id.lower() in names for rid in rids):
-            return sorted(rids, key=lambda rid: names.index(rid.id.lower()))
-    return rids
+    order = usual_order([rid.id for rid in rids])
+    return rids if order is None else [rids[i] for i in order]
 
 
 def _by_group(media: Media, chosen: Chosen) -> tuple[Layer, ...]:
