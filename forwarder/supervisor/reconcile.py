@@ -20,7 +20,9 @@ from forwarder.commands import (
     LegRemove,
     LegSet,
     RouteFilter,
+    RouteRemove,
     RouteSet,
+    SourceRemove,
     SourceSet,
 )
 from forwarder.dataplane.commands import CommandClient
@@ -29,7 +31,7 @@ from forwarder.errors import CommandRefused, DataPlaneLost
 from forwarder.rooms.core import Rooms
 from forwarder.rooms.diff import IdentityChanged, Observed, Told, diff, diff_dirty, release_gone
 from forwarder.rooms.plan import plan, plan_leg
-from forwarder.rooms.state import Dirty
+from forwarder.rooms.state import Dirty, IdKind
 from forwarder.store.database import StoreError
 from forwarder.supervisor.legpaths import LegPaths
 from forwarder.table import EMPTY
@@ -37,6 +39,7 @@ from forwarder.table import EMPTY
 log = logging.getLogger(__name__)
 
 RETRY_S = 1.0  # pause after a round that failed
+GONE = ("no_leg", "no_source", "no_route")  # a remove is refused so where nothing was
 
 
 class Store(Protocol):
@@ -76,6 +79,8 @@ class Reconciler:
         self._replay = False
         self._dump = False
         self._headers = False
+        self._stuck: set[tuple[IdKind, int]] = set()
+        """What was refused to go, and is still there."""
         self.counters: Counter[str] = Counter()
 
     # ---- what others call -------------------------------------------------------------------
@@ -167,6 +172,7 @@ class Reconciler:
             self._replay = self._dump = self._headers = False
             self.counters["replays"] += 1
             self._told = Told()
+            self._stuck.clear()
             self._paths.forget_headers()
             await self._apply_all(diff(EMPTY, plan(self._rooms)))
             await self._apply([Begin()])
@@ -204,14 +210,22 @@ class Reconciler:
             log.error("what changed could not be saved: %s", error)
 
     def _observed(self) -> None:
-        """The data plane holds what it was told, so ids of anything else are free."""
-        self._rooms.observed(self._told.legs, self._told.sources, self._told.routes)
+        """The data plane holds what it was told and what it would not let go of, so ids of anything
+        else are free."""
+        told = self._told
+        kept = {kind: {i for which, i in self._stuck if which is kind} for kind in IdKind}
+        self._rooms.observed(
+            told.legs.keys() | kept[IdKind.LEG],
+            told.sources.keys() | kept[IdKind.SOURCE],
+            told.routes.keys() | kept[IdKind.ROUTE],
+        )
 
     async def _apply_all(self, commands: list[Command]) -> None:
         concerned = set(self._rooms.state.by_leg) | self._paths.legs_with_flows()
         await self._carry_out(commands, concerned)
 
     async def _compare(self) -> None:
+        self._stuck.clear()
         found = await self._client.dump()
         owners = self._client.placement.owners()
         observed = Observed(found["leg"], found["source"], found["route"], workers=owners)
@@ -236,6 +250,8 @@ class Reconciler:
         if missed := diff(self._told, want):
             await self._apply_all(missed)
         self._observed()
+        if self._stuck:  # no later change would name them
+            asyncio.get_running_loop().call_later(RETRY_S, self.overflowed)
         self._headers = True  # what an earlier supervisor sent is not known
 
     async def _carry_out(self, commands: list[Command], concerned: Iterable[int]) -> None:
@@ -275,8 +291,26 @@ class Reconciler:
         if outcome.ok:
             self.counters["applied"] += 1
             self._told.apply(command)
+            if (removed := _removed(command)) is not None:
+                self._stuck.discard(removed)
             return
         self.counters["refused"] += 1
-        log.error("%s", outcome.error())
+        removed = _removed(command)
+        if removed is not None and outcome.status not in GONE:
+            self._stuck.add(removed)
+        again = removed is not None and outcome.status == "in_use"  # it is tried again
+        log.log(logging.INFO if again else logging.ERROR, "%s", outcome.error())
         if outcome.status == "index_lost" and isinstance(command, RouteSet):
             self._on_index_lost(command.route.leg)
+
+
+def _removed(command: Command) -> tuple[IdKind, int] | None:
+    """What the command was to remove."""
+    match command:
+        case LegRemove(index):
+            return IdKind.LEG, index
+        case SourceRemove(index):
+            return IdKind.SOURCE, index
+        case RouteRemove(index):
+            return IdKind.ROUTE, index
+    return None

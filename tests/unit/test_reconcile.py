@@ -214,6 +214,29 @@ async def test_an_adopted_data_plane_is_compared(world: World) -> None:
     assert world.reconciler.counters["refused"] == 0
 
 
+async def test_what_would_not_go_keeps_its_id_and_is_asked_again(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A stray source that a route still reads: nobody gets its id until it is gone."""
+    table = world.plane.table
+    table.legs[0] = stray_leg(0)
+    table.sources[0] = Source(0, 0, 0x999, queue=Queue.AUDIO)
+    world.client.refuse = lambda c: "in_use" if isinstance(c, SourceRemove | LegRemove) else ""
+    with caplog.at_level(logging.INFO):
+        await world.begin(adopted=True)
+    refusals = [r for r in caplog.records if "in_use" in r.getMessage()]
+    assert refusals and {r.levelno for r in refusals} == {logging.INFO}
+    first, _ = world.call()
+    ids = {layer.source for track in first.tracks.values() for layer in track.layers}
+    assert 0 not in ids and first.leg != 0
+    world.client.refuse = None
+    async with asyncio.timeout(PATIENCE_S):
+        while 0 in table.sources or 0 in table.legs:
+            await world.settle()
+    world.equal()
+    assert world.join().leg == 0
+
+
 async def test_an_address_moved_while_nobody_looked(world: World) -> None:
     first, second = world.call()
     held = plan(world.rooms).legs
