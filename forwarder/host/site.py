@@ -89,7 +89,7 @@ def refreshed(site: Site) -> Site:
     gone = [nic.name for nic in site.nics if nic.name not in found.nics]
     if gone:
         raise NoSuchNic(f"{gone[0]} has gone meanwhile: plug it in, or leave it out")
-    nics = tuple(found.nics[nic.name] for nic in site.nics)
+    nics = tuple(dataclasses.replace(found.nics[nic.name], node=nic.node) for nic in site.nics)
     return dataclasses.replace(site, facts=found, nics=nics)
 
 

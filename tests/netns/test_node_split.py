@@ -161,6 +161,16 @@ def test_two_workers_on_one_queue_each_are_refused_otherwise(lab: Lab, tmp_path:
         site.clean_up()
 
 
+def test_the_next_supervisor_takes_the_split_over(lab: Lab, tmp_path: Path) -> None:
+    site = site_of(lab, tmp_path, [0, 1])
+    with up(site) as first:
+        pids = site.dataplanes()
+        first.kill()
+        with up(site) as second:
+            assert site.dataplanes() == pids and site.status()["dataplane"]["adopted"]
+            assert second.end() == 0
+
+
 @pytest.mark.parametrize("who", ["subscriber", "publisher"])
 async def test_a_leg_follows_its_route_to_another_interface(
     lab: Lab, tmp_path: Path, who: str
