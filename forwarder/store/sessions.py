@@ -108,9 +108,7 @@ class SessionStore:
                 "participants", [participant_record(legs[i]) for i in dirty.legs if i in legs]
             )
             lowest = [
-                track
-                for i in dirty.sources
-                if (track := sources.get(i)) and track.record == i
+                track for i in dirty.sources if (track := sources.get(i)) and track.record == i
             ]
             database.put("tracks", [track_record(track) for track in lowest])
             database.put(
