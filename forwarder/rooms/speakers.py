@@ -27,6 +27,8 @@ STALE_S = 1.0
 """Without a window for so long there is silence: muted, or no packets."""
 PAUSE_S = 2.0
 """Who paused for less still speaks."""
+VOICE_KEPT_S = 5.0
+"""Silence after which a voice is forgotten for certain: it has faded, and its pause is over."""
 SUSTAIN_S = 0.4
 """A challenger must lead for so long."""
 HOLD_S = 1.5

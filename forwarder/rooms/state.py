@@ -81,6 +81,8 @@ class State(Pools):
         """By route, which a slot keeps also while it has no track."""
         self.refill: set[RoomId] = set()
         """Rooms where a slot may get a track now; see slots.py."""
+        self.talking: set[RoomId] = set()
+        """Rooms where somebody is heard, or was a moment ago."""
         self.key_ids: set[int] = set()
         self.ssrcs = SsrcSequence.start(secrets)
         self.away: dict[ParticipantId, float] = {}

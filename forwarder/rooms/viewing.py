@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from forwarder.errors import ErrorCode, Refused
-from forwarder.ids import LegId, ParticipantId, RouteId, SourceId
+from forwarder.ids import LegId, ParticipantId, RoomId, RouteId, SourceId
 from forwarder.rooms import events, slots
 from forwarder.rooms.admission import LAYERS_MAX, PAIRS_MAX
 from forwarder.rooms.choosing import choose
@@ -98,8 +98,8 @@ class ViewingRooms:
     # ---- who speaks -----------------------------------------------------------------------------
 
     def on_levels(self, levels: Iterable[tuple[int, int, float]], now: float) -> None:
-        """(source, level, end of its window) of every sound whose window is new: level 0 loudest
-        .. 127 silent, times in seconds."""
+        """(source, level, end of its window) of sounds whose window is new: level 0 loudest .. 127
+        silent, times in seconds.  Of who has been silent for VOICE_KEPT_S nothing need be told."""
         self._at(now)
         state = self.state
         heard: dict[str, Room] = {}
@@ -112,10 +112,25 @@ class ViewingRooms:
                 if level >= FLOOR:
                     continue
                 room.voices = Voices()
+                state.talking.add(room.id)
             room.voices.hear(track.id, level, at)
             heard[room.id] = room
         for room in heard.values():
             self._judge(room, now)
+
+    def talking(self) -> list[RoomId]:
+        """Where somebody is heard, or was a moment ago: judge them each second, for who stops may
+        do so without a word."""
+        return list(self.state.talking)
+
+    def judge(self, room_ids: Iterable[RoomId], now: float) -> None:
+        self._at(now)
+        for room_id in room_ids:
+            room = self.state.rooms.get(room_id)
+            if room is None or room.voices is None:
+                self.state.talking.discard(room_id)
+            else:
+                self._judge(room, now)
 
     def _judge(self, room: Room, now: float) -> None:
         voices = room.voices
@@ -128,6 +143,7 @@ class ViewingRooms:
             self.state.events.append(events.SpeakerChanged(room.id, room.speaker))
         if not voices:
             room.voices = None
+            self.state.talking.discard(room.id)
 
     # ---- what the way carries -------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from rooms_kit import SeededSecrets
@@ -15,9 +16,10 @@ from forwarder.rooms.admission import Limits
 from forwarder.rooms.core import Rooms
 from forwarder.rooms.roles import Role
 from forwarder.rooms.room import TrackSpec
+from forwarder.rooms.speakers import VOICE_KEPT_S
 from forwarder.rtp.codecs import Codec, Kind
 from forwarder.rtp.suites import Suite
-from forwarder.supervisor.senses import RATE_S, Senses
+from forwarder.supervisor.senses import LOOK_S, RATE_S, SLICE, Senses
 
 
 class Plane:
@@ -38,7 +40,7 @@ class World:
 
     def __init__(self) -> None:
         self.clock, self.plane = ManualClock(1000.0), Plane()
-        self.rooms = Rooms(Limits(), SeededSecrets())
+        self.rooms = Rooms(replace(Limits(), history_audio=4 * SLICE), SeededSecrets())
         self.rooms.create_room("r", now=0.0)
         self.announced = 0
         self.told: list[tuple[str, Any]] = []
@@ -131,3 +133,58 @@ async def test_many_reports_are_announced_once() -> None:
     assert world.announced == 1
     assert world.told[:2] == [("on_estimate", (3, 700_000)), ("on_feedback", (4, 0.1))]
     assert len(world.told) == 100
+
+
+def test_of_who_is_silent_nothing_is_told() -> None:
+    """9,998 silent voices cost a look at each, not a change of a room."""
+    world = World()
+    step, at = 100_000_000, 1_000_000_000_000
+
+    def window(level: int) -> bool:
+        nonlocal at
+        at += step
+        world.plane.meters[world.sound] = sound(level, at)
+        return any(name == "on_levels" for name, _ in world.look())
+
+    assert not any(window(127) for _ in range(20))
+    assert window(30)
+    fading = [window(127) for _ in range(80)]
+    kept = round(VOICE_KEPT_S / LOOK_S)
+    assert all(fading[: kept + 1]) and not any(fading[kept + 1 :])
+    assert window(59)
+
+
+async def test_the_loop_gets_its_turn_while_many_are_looked_at() -> None:
+    world = World()
+    people = [world.rooms.join("r", name="n", role=Role.ACTIVE, suites=[Suite.GCM], now=0.0)]
+    many = 3 * SLICE
+    for n in range(many):
+        if n % 5 == 0:
+            room = f"r{n}"
+            world.rooms.create_room(room, now=0.0)
+            people = [
+                world.rooms.join(room, name="n", role=Role.ACTIVE, suites=[Suite.GCM], now=0.0)
+            ]
+        world.rooms.publish(
+            people[0].id, [TrackSpec(f"m{n}", Kind.AUDIO, Codec.OPUS, 111, 48_000, 100 + n)]
+        )
+    for source in world.rooms.state.by_source:
+        world.plane.meters[source] = sound(30, 5_000_000_000)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    tasks = [asyncio.create_task(others()), asyncio.create_task(world.senses.run())]
+    async with asyncio.timeout(20):
+        while sum(len(told) for name, told in world.told if name == "on_levels") <= many:
+            before = len(world.told)
+            await asyncio.sleep(0)
+            assert len(world.told) - before <= 1, "two slices without a turn of others between"
+    for task in tasks:
+        task.cancel()
+    sizes = [len(told) for name, told in world.told if name == "on_levels"]
+    assert len(sizes) >= 4 and max(sizes) <= SLICE
