@@ -7,7 +7,8 @@ Rule 2: `expect` costs a record; OpenSSL state is made by the first ClientHello,
 Rule 3: keys come out only when the peer's certificate has the fingerprint of its offer, and
         together with the last flight: the caller sends that flight when the keys are in force.
 Rule 4: half-open handshakes are bounded in number, time and bytes; a finished one is kept for
-        LINGER_S to answer a client that did not get the last flight, then freed.
+        LINGER_S to answer a client that did not get the last flight, then freed.  Of that one
+        the keys of its alerts are left (closing.py), so that its close_notify is heard.
 
 `now` decides about deadlines; OpenSSL's own clock about retransmissions (1 s, doubling; it cannot
 be injected), which happen when `tick` is called.
@@ -23,6 +24,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from OpenSSL import SSL
 
+from forwarder.ice.closing import Closer
 from forwarder.ids import ParticipantId
 from forwarder.rtp.suites import Suite
 
@@ -68,6 +70,8 @@ class Output:
 
     datagrams: tuple[bytes, ...] = ()
     keys: SrtpKeys | None = None
+    ended: bool = False
+    """The client says that it is gone."""
 
 
 NOTHING = Output()
@@ -130,11 +134,15 @@ class Endpoint:
             return Output(self._outgoing())
         except SSL.Error:
             if self.done:
-                return NOTHING  # an alert, close_notify say: consent tells of the end
+                return NOTHING  # an alert; one that ends it is heard by its closer
             raise Rejected("handshake_failed") from None
         keys = self._keys()
         self.done = True
         return Output(self._outgoing(), keys)
+
+    def closer(self) -> Closer:
+        """What hears the client's end, once `done`."""
+        return Closer(self._connection)
 
     def retransmit(self) -> tuple[bytes, ...]:
         """What is due by OpenSSL's timer.  Raises Rejected after too many times."""
@@ -209,6 +217,7 @@ class DtlsServer:
         self.most = most
         self._expected: dict[ParticipantId, _Expected] = {}
         self._finished: dict[ParticipantId, tuple[float, Endpoint]] = {}
+        self._closers: dict[ParticipantId, Closer] = {}
         self.counters: Counter[str] = Counter()
 
     @property
@@ -241,14 +250,20 @@ class DtlsServer:
     def forget(self, who: ParticipantId) -> None:
         self._expected.pop(who, None)
         self._finished.pop(who, None)
+        self._closers.pop(who, None)
 
     def close(self) -> None:
         """Frees all that OpenSSL holds for handshakes."""
         self._expected.clear()
         self._finished.clear()
+        self._closers.clear()
 
     def receive(self, who: ParticipantId, data: bytes, now: float) -> Output:
         """A datagram with a first byte of 20-63 from a validated 5-tuple of this participant."""
+        closer = self._closers.get(who)
+        if closer is not None and closer.ends(data):
+            self.counters["closed"] += 1
+            return Output(ended=True)
         if who in self._finished:
             return self._finished[who][1].receive(data)
         expected = self._expected.get(who)
@@ -274,6 +289,7 @@ class DtlsServer:
         if output.keys is not None:
             del self._expected[who]
             self._finished[who] = (now + LINGER_S, expected.endpoint)
+            self._closers[who] = expected.endpoint.closer()
             self.counters["completed"] += 1
         return output
 

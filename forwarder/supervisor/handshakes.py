@@ -101,7 +101,9 @@ class Handshakes:
             self._dtls.counters["no_check"] += 1
             return
         output = self._dtls.receive(who, data, self._clock.now())
-        if output.keys is not None:
+        if output.ended:
+            self._end(who)
+        elif output.keys is not None:
             self._held[who] = list(output.datagrams)
             self._replies.pop(who, None)
             self._expected.discard(who)
@@ -115,6 +117,15 @@ class Handshakes:
                 self._replies[who] = send
             for datagram in output.datagrams:
                 send(datagram)
+
+    def _end(self, who: ParticipantId) -> None:
+        """Its client closed the connection.  WHIP and WHEP have no other word that a page which is
+        left could still send; who joined by a session says by that whether it stays."""
+        person = self._rooms.state.participants.get(who)
+        if person is None or person.peer is None or person.peer.way == "BOTH":
+            return
+        self._rooms.leave(who, "it closed its connection", self._clock.now())
+        self._announce()
 
     async def _complete(self, who: ParticipantId, output: Output, send: Send) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import random
 import time
@@ -9,6 +10,7 @@ from collections import deque
 
 import pytest
 from dtls_kit import Peer, make_certificate
+from OpenSSL import SSL
 
 from forwarder.ice import dtls
 from forwarder.ice.dtls import DtlsServer, Identity
@@ -114,6 +116,35 @@ def test_a_lost_last_flight_is_sent_again_until_it_is_freed(identity: Identity) 
     server.tick(dtls.LINGER_S)
     assert server.receive(WHO, b"\x16" * 40, dtls.LINGER_S).datagrams == ()
     assert server.counters["late"] == 1
+
+
+@pytest.mark.parametrize("cipher", dtls.CIPHERS.split(b":"))
+def test_a_client_that_closes_is_heard_when_openssl_has_forgotten_it(
+    identity: Identity, cipher: bytes
+) -> None:
+    server, peer = DtlsServer(identity), Peer(b"SRTP_AEAD_AES_128_GCM")
+    peer.connection.get_context().set_cipher_list(cipher)
+    peer.connection = SSL.Connection(peer.connection.get_context())
+    peer.connection.set_connect_state()
+    peer.connection.set_ciphertext_mtu(dtls.MTU)
+    server.expect(WHO, "sha-256", peer.fingerprint, 0.0)
+    handshake(server, peer, random.Random(1))
+    assert peer.connection.get_cipher_name().encode() == cipher
+    server.tick(dtls.LINGER_S)
+    assert not server.busy
+    with contextlib.suppress(SSL.Error):
+        peer.connection.shutdown()
+    (alert,) = peer.outgoing()
+    for at in range(len(alert)):  # forged: in the head, the nonce, the alert or the tag
+        forged = alert[:at] + bytes([alert[at] ^ 1]) + alert[at + 1 :]
+        assert not server.receive(WHO, forged, 99.0).ended, at
+        assert not server.receive(WHO, alert[:at], 99.0).ended, at
+    assert server.receive(WHO, bytes(200) + alert, 99.0).ended is False
+    assert server.receive(WHO, alert, 99.0).ended
+    assert server.receive(WHO, b"\x16" + alert[1:] + alert, 99.0).ended  # behind another record
+    assert server.counters["closed"] == 2
+    server.forget(WHO)
+    assert not server.receive(WHO, alert, 99.0).ended
 
 
 def test_another_certificate_gets_neither_keys_nor_the_last_flight(identity: Identity) -> None:
