@@ -28,6 +28,7 @@ from forwarder.signaling.tokens import Claims
 from forwarder.supervisor.handshakes import Handshakes, Table
 from forwarder.supervisor.offers import (
     BOTH,
+    begun_anew,
     check_kept,
     check_session,
     local,
@@ -157,9 +158,11 @@ class Browsers:
         """Brings the rooms to what was agreed on; Refused: nothing has changed."""
         assert me.peer is not None
         held = {slot.spec.mid for slot in me.slots}
-        sent = {track.spec.mid: track for track in me.tracks.values()}
+        anew = begun_anew(me, made)
+        every = {track.spec.mid: track for track in me.tracks.values()}
+        sent = {mid: track for mid, track in every.items() if mid not in anew}
         places = [slot_spec(item) for item in made.send if item.media.mid not in held]
-        taken = [track.spec.label for track in sent.values()]
+        taken = [track.spec.label for track in every.values()]
         fresh = [item for item in made.receive if item.media.mid not in sent]
         kept = {item.media.mid for item in made.receive}
         specs = track_specs(replace(made, accepted=tuple(fresh)), taken)
@@ -168,7 +171,7 @@ class Browsers:
             self._rooms.publish(me.id, specs)
         if places:
             self._rooms.grow(me.id, places)
-        if ended := [track.id for mid, track in sent.items() if mid not in kept]:
+        if ended := [t.id for mid, t in every.items() if mid in anew or mid not in kept]:
             self._rooms.unpublish(me.id, ended)
         peer = peer_of(made, BOTH)
         if made.ufrag == me.peer.ufrag:

@@ -138,7 +138,7 @@ def remembered(
     supervisor saw it).  ProtocolError: a place of it is gone.
     """
     pairs = {slot.spec.mid: slot.spec.pair for slot in me.slots}
-    sent = {track.spec.mid for track in me.tracks.values()}
+    sent = {track.spec.mid for track in me.tracks.values()} - begun_anew(me, fresh)
     old = [
         replace(item, pair=pairs.get(item.media.mid, item.pair))
         for item in fresh.accepted
@@ -154,12 +154,29 @@ def remembered(
     )
 
 
+def begun_anew(me: Participant, made: sdp.Negotiation) -> frozenset[str]:
+    """Mids of tracks whose streams are others in this offer, signalled ones, and nothing else: a
+    sender that was taken out and put in again before anybody was told.  The old track ends."""
+    tracks = {track.spec.mid: track.spec for track in me.tracks.values()}
+    found = set()
+    for item in made.receive:
+        old = tracks.get(item.media.mid)
+        if old is None:
+            continue
+        new = replace(track_spec(item, made, ()), label=old.label)
+        same = replace(new, ssrc=old.ssrc, layers=old.layers) == old
+        if same and old.ssrcs and new.ssrcs and not set(old.ssrcs) & set(new.ssrcs):
+            found.add(old.mid)
+    return frozenset(found)
+
+
 def check_kept(me: Participant, made: sdp.Negotiation) -> None:
     """Raises ProtocolError where the new offer changes what is in use."""
     peer = me.peer
     assert peer is not None
     places = {slot.spec.mid: slot.spec for slot in me.slots}
-    tracks = {track.spec.mid: track.spec for track in me.tracks.values()}
+    anew = begun_anew(me, made)
+    tracks = {t.spec.mid: t.spec for t in me.tracks.values() if t.spec.mid not in anew}
     for item in made.accepted:
         mid = item.media.mid
         if item.way is Way.SEND:

@@ -224,3 +224,18 @@ async def test_ten_thousand_half_open_sessions_cost_little(identity: Identity) -
     grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown_kib < 100 * 1024
     world.browsers.close()
+
+
+async def test_a_session_whose_sender_begins_anew_publishes_another_track(
+    identity: Identity,
+) -> None:
+    world = World(identity)
+    text = (FIXTURES / "chromium-session.sdp").read_text()
+    me, _ = await world.browsers.join(CLAIMS, text)
+    (old,) = (track for track in me.tracks.values() if track.spec.ssrcs)
+    (ssrc,) = old.spec.ssrcs
+    await world.browsers.again(me.id, text.replace(f"a=ssrc:{ssrc} ", f"a=ssrc:{ssrc ^ 1} "))
+    assert old.id not in me.tracks
+    (new,) = (track for track in me.tracks.values() if track.spec.ssrcs)
+    assert (new.spec.mid, new.spec.ssrcs) == (old.spec.mid, [ssrc ^ 1])
+    assert new.source != old.source

@@ -20,6 +20,7 @@ from forwarder.rtp.codecs import Kind
 from forwarder.signaling.sdp import SESSION, Negotiation, negotiate, parse_offer
 from forwarder.supervisor.offers import (
     BOTH,
+    begun_anew,
     check_kept,
     check_session,
     local,
@@ -144,3 +145,16 @@ def test_the_two_of_a_pair_are_one_stream() -> None:
     )
     assert len(streams) == 12 and all(len(pairs) == 1 for pairs in streams.values())
     assert side.session_id == session_id(world.restarted())
+
+
+def test_a_sender_that_was_put_in_anew_is_another_track() -> None:
+    """Chromium: removeTrack and addTrack give the m-line other SSRCs, the mid stays."""
+    me = World().restarted()
+    (track,) = (t for t in me.tracks.values() if t.spec.ssrcs)
+    (ssrc,) = track.spec.ssrcs
+    text = changed(f"a=ssrc:{ssrc} ", f"a=ssrc:{ssrc ^ 1} ")
+    made = again(me, text)
+    assert begun_anew(me, made) == {track.spec.mid}
+    (line,) = (item for item in made.receive if item.media.mid == track.spec.mid)
+    assert [layer.ssrc for layer in line.layers] == [ssrc ^ 1]
+    assert begun_anew(me, again(me, TEXT)) == frozenset()
