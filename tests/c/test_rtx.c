@@ -280,18 +280,26 @@ static void bound(uint32_t source, uint32_t ssrc)
     CHECK_EQ(world.node->sources[source].rtx_ssrc, ssrc);
 }
 
-static void test_binding(void)
+static void set_labelled(void)
 {
-    open_call();
+    set_table();
     for (uint32_t i = 1; i < 3; i++) {
         struct vc_command set = world_source_command(i, 0, 0, 1);
 
         set.u.source_set.flags = VC_SOURCE_BY_LABEL;
         set.u.source_set.rtx_pt = 99;
+        set.u.source_set.pt = 98;
         memcpy(set.u.source_set.mid, "mid0", 4);
         memcpy(set.u.source_set.rid, i == 1 ? "rid1" : "rid2", 4);
         CHECK_EQ(world_command(&world, 0, set), VC_STATUS_OK);
     }
+}
+
+static void test_binding(void)
+{
+    world_init(&world, 1);
+    world_start(&world);
+    set_labelled();
     /* not before its source is bound */
     send((struct wire){ .index = 1, .ssrc = 0xd2, .osn = 4, .payload_sz = 9, .pt = 99,
                         .mid = "mid0", .rid = "rid2" });
@@ -316,6 +324,26 @@ static void test_binding(void)
                         .mid = "mid0", .rid = "rid1" });
     bound(1, 0xd1);
     CHECK_EQ(world_counters(&world, 0)->rtx_repaired, 3);
+
+    world_restart(&world); /* nor in the next process */
+    set_labelled();
+    bound(1, 0xd1);
+    bound(2, 0xd2);
+    send((struct wire){ .index = 2, .ssrc = 0xd1, .osn = 1, .payload_sz = 9, .pt = 99 });
+    CHECK_EQ(world_counters(&world, 0)->rtx_repaired, 1);
+
+    /* the source goes to another SSRC: its RTX stream is another too, the old one can tell nothing */
+    send((struct wire){ .index = 40, .ssrc = 0xe8, .osn = VC_NONE, .payload_sz = 9, .pt = 98,
+                        .mid = "mid0", .rid = "rid1" });
+    bound(1, 0);
+    send((struct wire){ .index = 3, .ssrc = 0xd1, .osn = 39, .payload_sz = 9, .pt = 99,
+                        .mid = "mid0", .rid = "rid1" });
+    bound(1, 0);
+    send((struct wire){ .index = 1, .ssrc = 0xd8, .osn = 39, .payload_sz = 9, .pt = 99,
+                        .mid = "mid0", .rid = "rid1" });
+    bound(1, 0xd8);
+    CHECK_EQ(world_counters(&world, 0)->rtx_repaired, 2);
+    CHECK_EQ(world.bad_cnt, 0);
     world_fini(&world);
 }
 

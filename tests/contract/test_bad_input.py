@@ -194,7 +194,7 @@ async def test_rtp_on_a_mid_that_is_not_bound(world: World) -> None:
 
 
 async def test_a_flood_of_ssrcs(world: World) -> None:
-    """A thousand streams under the labels of two: two are bound."""
+    """A thousand streams under the labels of two: two sources go with a few of them."""
     async with world.peer("whip") as liar:
         await liar.connect(world.client)
         base = world.counted()
@@ -204,7 +204,7 @@ async def test_a_flood_of_ssrcs(world: World) -> None:
             if ssrc % 50 == 0:
                 least = base["drop_unknown_ssrc"] + (ssrc - 0x3000)
                 await world.counts("drop_unknown_ssrc", least)
-        late = rtp(OPUS, 0x3000, 2, bytes(50))  # the first one was bound, and still is
+        late = rtp(OPUS, 0x3000, 2, bytes(50))  # the first one was bound, and was left for good
         await until(
             lambda: world.counted()["drop_unknown_ssrc"] >= base["drop_unknown_ssrc"] + 1900,
             "all but a few are dropped",
