@@ -86,12 +86,14 @@ def apply(
     archived = journal.archive()
     if archived:
         tell(f"{archived} settings of an earlier boot are archived: they went with it")
+    site = refreshed(site)
     for stage in stages:
         before = done.changed
         try:
-            site = refreshed(site)
             _stage(site, stage, journal, audit, run, done, tell)
-            verdict = stage.check(refreshed(site))
+            if done.changed != before:  # new interrupts, other cores: the next stage plans on them
+                site = refreshed(site)
+            verdict = stage.check(site)
         except HostError as error:
             audit.add(f"apply {stage.name}", f"failed: {error}", stage=stage.name)
             raise Stopped(

@@ -6,6 +6,7 @@ never restarts a host.
 
 from __future__ import annotations
 
+import errno
 import shutil
 import subprocess
 from typing import ClassVar
@@ -81,11 +82,15 @@ def _update(host: Host) -> None:
     """Makes the boot loader read the files, where there is one."""
     if not host.live or shutil.which("update-grub") is None or not host.exists("/boot/grub"):
         return
-    done = subprocess.run(
-        ["update-grub"], capture_output=True, text=True, timeout=UPDATE_S, check=False
-    )
+    try:
+        done = subprocess.run(
+            ["update-grub"], capture_output=True, text=True, timeout=UPDATE_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        late = f"update-grub: not done in {UPDATE_S} s"
+        raise OSError(errno.ETIMEDOUT, late) from None
     if done.returncode != 0:
-        raise OSError(done.returncode, f"update-grub: {done.stderr.strip()[-200:]}")
+        raise OSError(errno.EIO, f"update-grub: {done.stderr.strip()[-200:]}")
 
 
 STAGE = Boot()

@@ -117,6 +117,9 @@ class _Noted:
         self._kept[nic] = found
         return found
 
+    def section_of(self, nic: str, name: str) -> Any:
+        return self.read(nic).get(name)
+
     def set(self, nic: str, section: str, name: str, value: str) -> None:
         raise HostError("a capture changes nothing")
 

@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from forwarder.errors import HostError
@@ -18,7 +19,7 @@ from forwarder.host.root import Host
 
 UNIT = "vcfwd-tune-undo"
 SECONDS_MIN, SECONDS_MAX = 5, 3600
-_SYSTEMD_S = 30
+_SYSTEMD_S = 100
 
 
 def arm(host: Host, folder: Path, run: str, seconds: int, options: Sequence[str]) -> None:
@@ -35,10 +36,16 @@ def arm(host: Host, folder: Path, run: str, seconds: int, options: Sequence[str]
     ]  # fmt: skip
     if host.live and host.systemd():
         line = ["systemd-run", f"--on-active={seconds}s", f"--unit={UNIT}", "--collect", *undo]
-        done = subprocess.run(line, capture_output=True, text=True, timeout=_SYSTEMD_S, check=False)
-        if done.returncode != 0:
-            (folder / "pending.json").unlink()
-            raise HostError(f"systemd-run: {done.stderr.strip()[:200]}: nothing is changed")
+        try:
+            done = subprocess.run(
+                line, capture_output=True, text=True, timeout=_SYSTEMD_S, check=False
+            )
+            fault = done.stderr.strip()[:200] if done.returncode else ""
+        except subprocess.TimeoutExpired:
+            fault = f"no answer in {_SYSTEMD_S} s"
+        if fault:
+            settle(folder)
+            raise HostError(f"systemd-run: {fault}: nothing is changed")
         return
     subprocess.Popen(
         [*undo, "--after", str(seconds)],
@@ -71,10 +78,11 @@ def confirm(host: Host, folder: Path) -> str:
         raise HostError("no apply waits for a confirmation: it was confirmed, or taken back")
     settle(folder)
     if host.live and host.systemd():
-        subprocess.run(
-            ["systemctl", "stop", f"{UNIT}.timer"],
-            capture_output=True,
-            timeout=_SYSTEMD_S,
-            check=False,
-        )
+        with suppress(subprocess.TimeoutExpired):  # it finds nothing to take back
+            subprocess.run(
+                ["systemctl", "stop", f"{UNIT}.timer"],
+                capture_output=True,
+                timeout=_SYSTEMD_S,
+                check=False,
+            )
     return run

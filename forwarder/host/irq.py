@@ -13,7 +13,7 @@ from forwarder.host import cpulist, settings
 from forwarder.host.channels import settled
 from forwarder.host.facts import Nic
 from forwarder.host.root import Host
-from forwarder.host.stage import Site, Stage, Step
+from forwarder.host.stage import NotApplicable, Site, Stage, Step
 from forwarder.host.vectors import Vector
 
 
@@ -35,6 +35,12 @@ class Irq(Stage):
                     continue  # goes with its channel
                 key = f"irq:{nic.name}:{vector.role}:{vector.queue}"
                 found += self.steps(site, key, cpulist.show((_home(site, nic, vector),)))
+        down = [nic.name for nic in site.nics if not nic.up]
+        if down and not found:
+            raise NotApplicable(
+                f"{down[0]} is down, and its driver asks for interrupts when it comes up: "
+                f"ip link set {down[0]} up, then apply again"
+            )
         return self.found(found, self.nothing(site, "has no interrupts of its own"))
 
     def init(self, host: Host, step: Step) -> None:

@@ -8,6 +8,7 @@ their stage comes before.
 
 from __future__ import annotations
 
+import errno
 import subprocess
 
 from forwarder.host import cpulist, settings
@@ -18,8 +19,8 @@ SLICE = "/etc/systemd/system/vcfwd.slice"
 UNIT = "/etc/systemd/system/vcfwd-dataplane.service.d/60-vcfwd-slice.conf"
 PARTITION = "/sys/fs/cgroup/vcfwd.slice/cpuset.cpus.partition"
 V1, V2 = "/sys/fs/cgroup/cpuset/vcfwd", "/sys/fs/cgroup/vcfwd"
-SYSTEMCTL_S = 30
-"""Seconds that systemctl may take."""
+SYSTEMCTL_S = 100
+"""Seconds that systemctl may take: it waits for a job of systemd's, which has 90."""
 
 
 class Isolation(Stage):
@@ -91,11 +92,16 @@ def _systemctl(host: Host, *words: str) -> None:
         elif words == ("stop", "vcfwd.slice") and host.exists(folder):
             host.remove_directory(folder)
         return
-    done = subprocess.run(
-        ["systemctl", *words], capture_output=True, text=True, timeout=SYSTEMCTL_S, check=False
-    )
+    line = ["systemctl", *words]
+    try:
+        done = subprocess.run(
+            line, capture_output=True, text=True, timeout=SYSTEMCTL_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        late = f"{' '.join(line)}: no answer in {SYSTEMCTL_S} s"
+        raise OSError(errno.ETIMEDOUT, late) from None
     if done.returncode != 0:
-        raise OSError(done.returncode, f"systemctl {' '.join(words)}: {done.stderr.strip()[:200]}")
+        raise OSError(errno.EIO, f"systemctl {' '.join(words)}: {done.stderr.strip()[:200]}")
 
 
 STAGE = Isolation()

@@ -33,6 +33,7 @@ class Nics(Protocol):
     """What net.ethtool.Ethtool and a capture have in common."""
 
     def read(self, nic: str) -> dict[str, Any]: ...
+    def section_of(self, nic: str, name: str) -> Any: ...
     def set(self, nic: str, section: str, name: str, value: str) -> None: ...
 
 
@@ -58,6 +59,9 @@ class CapturedNics:
         if not isinstance(found, dict):
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
         return found
+
+    def section_of(self, nic: str, name: str) -> Any:
+        return self.read(nic).get(name)
 
     def set(self, nic: str, section: str, name: str, value: str) -> None:
         every = self._all()
@@ -167,6 +171,10 @@ class Host:
     def ethtool(self, nic: str) -> dict[str, Any]:
         """Sections of a NIC; OSError(ENODEV): it is gone."""
         return self.nics.read(nic)
+
+    def ethtool_section(self, nic: str, name: str) -> Any:
+        """One of them, for less work; None: the driver does not have it."""
+        return self.nics.section_of(nic, name)
 
     def running(self, names: frozenset[str]) -> list[str]:
         """Which of these programs run (names as in /proc/PID/comm, at most 15 characters)."""

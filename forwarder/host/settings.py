@@ -139,7 +139,7 @@ def _ethtool(rest: str) -> tuple[str, str, str]:
 def _read_ethtool(host: Host, rest: str) -> str | None:
     nic, section, name = _ethtool(rest)
     try:
-        part = host.ethtool(nic).get(section)
+        part = host.ethtool_section(nic, section)
     except OSError as error:
         if error.errno in (errno.ENODEV, errno.ENXIO):
             return None
@@ -163,7 +163,7 @@ def show_table(table: list[int]) -> str:
 def _write_ethtool(host: Host, rest: str, value: str) -> None:
     nic, section, name = _ethtool(rest)
     if section == "rss" and value.startswith("equal "):
-        size = len(host.ethtool(nic).get("rss", {}).get("table", []))
+        size = len((host.ethtool_section(nic, "rss") or {}).get("table", []))
         if not size:
             raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
         count = int(value.split()[1])

@@ -46,6 +46,9 @@ def read(host: Host, nic: str) -> tuple[Vector, ...]:
             continue
         words = rest.split()
         name = words[-1] if words else ""
+        if name == nic:  # igb calls the one that serves no queue like the interface itself
+            found.setdefault(("other", -1), Vector(int(head), "other", -1, name))
+            continue
         match = _NAME.search(name)
         if match:
             queue = int(match[2]) if match[2] else -1

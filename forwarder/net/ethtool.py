@@ -91,23 +91,35 @@ class Ethtool:
         """Everything of an interface, in the form of `ethtool.json`; a section that the driver
         does not have is left out.  OSError(ENODEV): there is no such interface."""
         found: dict[str, Any] = {"driver": ethtool_ioctl.driver(nic)}
-        sections: dict[str, Callable[[], Any]] = {
-            **{name: partial(self._numbers, nic, name) for name in _SECTIONS},
-            "features": lambda: self.features(nic),
-            "rss": lambda: ethtool_ioctl.indirection(nic),
-            "hash": lambda: ethtool_ioctl.hash_fields(nic),
-            "rules": lambda: ethtool_ioctl.rules(nic),
-        }
-        for name, ask in sections.items():
+        for name, ask in self._readers(nic).items():
             try:
                 value = ask()
             except OSError as error:
                 if error.errno in (errno.ENODEV, errno.ENXIO):
                     raise
                 continue
-            if value not in ({}, None):
-                found[name] = value
+            if value not in ({}, None) or (name == "rules" and value == {}):
+                found[name] = value  # no rules yet: the driver takes some
         return found
+
+    def section_of(self, nic: str, name: str) -> Any:
+        """One section of it; None: the driver does not have it.  OSError as `read`."""
+        try:
+            value = self._readers(nic)[name]()
+            return value if name == "rules" else value or None
+        except OSError as error:
+            if error.errno in (errno.ENODEV, errno.ENXIO):
+                raise
+            return None
+
+    def _readers(self, nic: str) -> dict[str, Callable[[], Any]]:
+        return {
+            **{name: partial(self._numbers, nic, name) for name in _SECTIONS},
+            "features": partial(self.features, nic),
+            "rss": partial(ethtool_ioctl.indirection, nic),
+            "hash": partial(ethtool_ioctl.hash_fields, nic),
+            "rules": partial(ethtool_ioctl.rules, nic),
+        }
 
     def _numbers(self, nic: str, section: str) -> dict[str, int]:
         command, _, kind, fields = _SECTIONS[section]
