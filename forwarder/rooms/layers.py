@@ -3,7 +3,9 @@
 Law: pure; times are seconds of one clock, rates bits a second.  Down at once: when the receiver's
 estimate (REMB) falls below what is sent, or its reports tell of heavy loss.  Up only by a trial:
 a step, watched for TRIAL_S; the next one TRIAL_EVERY_S later, twice as late after each failure.
-Sound is never touched.  A video is paused only when even the lowest layers are far too much.
+Sound is never touched.  A video is paused only when even the lowest layers are far too much, and
+that for PAUSE_AFTER_S: a receiver's first estimate, and the loss of a few packets, are too rough to
+take a picture away.
 
 Why trials: an estimate of what is received never exceeds about 1.5 times what is sent, so it can
 tell that there is too little room, never how much more there is.
@@ -36,10 +38,10 @@ LOSS_HEAVY = 0.12
 """Smoothed loss that means too much is sent; 5 % of random loss stays far below it."""
 LOSS_WEIGHT = 0.4
 """Of the newest report."""
-JUDGED_BPS = 120_000
-"""Below this sum a few lost packets are a heavy share: no way is judged by its loss."""
 PAUSE_BELOW = 0.6
-"""The first video's lowest layer is sent while the way carries this share of it."""
+"""Lowest layers are sent while the way carries this share of them."""
+PAUSE_AFTER_S = 3.0
+"""So long it must carry less before one is paused."""
 AUDIO_BPS = 40_000
 """Of a sound whose rate is not measured yet."""
 PACE_FACTOR = 1.5
@@ -127,6 +129,7 @@ class Ladder:
         "_lowered",
         "_newest",
         "_raised",
+        "_starved_since",
         "_trial_at",
         "estimate",
     )
@@ -144,6 +147,7 @@ class Ladder:
         self._lowered = float("-inf")
         self._loss = 0.0
         self._newest = 0.0
+        self._starved_since: float | None = None
 
     # ---- what the receiver says -----------------------------------------------------------------
 
@@ -174,13 +178,18 @@ class Ladder:
         """The layer of each stream, first come first served; PAUSED: nothing of it."""
         self._audio = audio_bps
         sent = audio_bps + sum(s.cost(s.at) for s in streams)
-        if self._full(sent, now):
+        full = self._full(sent, now)
+        if self._starved(sent, full, now):
+            return self._pause(streams, sent, now)
+        if full and any(s.at > s.rungs()[0] for s in streams):
             return self._lower(streams, sent, now)
         if self._raised is not None and now - self._raised >= TRIAL_S:
             self._raised, self._every = None, TRIAL_EVERY_S  # the trial was a success
         if self._budget is None:
             return _allot(streams, audio_bps, None)
         self._budget = max(self._budget, sent)
+        if full:
+            self._trial_at = max(self._trial_at, now + SETTLE_S)
         if now >= self._trial_at and self._raised is None:
             return self._raise(streams, sent, now)
         return _kept(streams, _allot(streams, audio_bps, self._budget))
@@ -196,10 +205,29 @@ class Ladder:
     def _full(self, sent: int, now: float) -> bool:
         if now - self._lowered < SETTLE_S:
             return False
-        lossy = self._loss >= LOSS_HEAVY and sent >= JUDGED_BPS
-        return self.estimate.full(sent - self._audio, now) or lossy
+        return self.estimate.full(sent - self._audio, now) or self._loss >= LOSS_HEAVY
+
+    def _starved(self, sent: int, full: bool, now: float) -> bool:
+        """For PAUSE_AFTER_S the way has carried less than PAUSE_BELOW of the videos."""
+        told = self.estimate.known(now)
+        short = told is not None and told < SHORT * PAUSE_BELOW * (sent - self._audio)
+        if not full or not (short or self._loss > 1.0 - PAUSE_BELOW):
+            self._starved_since = None
+            return False
+        if self._starved_since is None:
+            self._starved_since = now
+        return now - self._starved_since >= PAUSE_AFTER_S
 
     def _lower(self, streams: Sequence[Stream], sent: int, now: float) -> list[int]:
+        """Lower layers; what is sent goes on being sent."""
+        chosen = self._pause(streams, sent, now)
+        return [
+            max(layer, s.rungs()[0]) if s.at != PAUSED else layer
+            for s, layer in zip(streams, chosen, strict=True)
+        ]
+
+    def _pause(self, streams: Sequence[Stream], sent: int, now: float) -> list[int]:
+        """As much as the way carries, be it nothing."""
         carried = sent * (1.0 - max(self._loss, self._newest))
         estimate = self.estimate.known(now)
         if self._raised is not None and self._before < sent:
@@ -210,6 +238,7 @@ class Ladder:
         self._every = min(2 * self._every, TRIAL_EVERY_MAX_S) if failed else TRIAL_EVERY_S
         self._trial_at, self._lowered, self._raised = now + self._every, now, None
         self._budget, self._loss, self._newest = carried, 0.0, 0.0
+        self._starved_since = None
         self.estimate.rebase()
         chosen = _allot(streams, self._audio, carried)
         if chosen == [s.at for s in streams] and any(s.at > s.rungs()[0] for s in streams):
