@@ -35,13 +35,15 @@ def make_certificate(who: str) -> tuple[x509.Certificate, ec.EllipticCurvePrivat
 class Peer:
     """A DTLS client on memory buffers."""
 
-    def __init__(self, profiles: bytes, mtu: int = 1200) -> None:
+    def __init__(self, profiles: bytes, mtu: int = 1200, ciphers: bytes = b"") -> None:
         certificate, key = make_certificate("client")
         self.fingerprint = certificate.fingerprint(hashes.SHA256()).hex(":").upper()
         context = SSL.Context(SSL.DTLS_CLIENT_METHOD)
         context.set_options(SSL.OP_NO_QUERY_MTU)
         context.set_verify(SSL.VERIFY_PEER, lambda *_: True)
         context.set_tlsext_use_srtp(profiles)
+        if ciphers:
+            context.set_cipher_list(ciphers)
         context.use_certificate(certificate)
         context.use_privatekey(key)
         self.connection = SSL.Connection(context)

@@ -49,6 +49,8 @@ class Closer:
                 return False
             size = int.from_bytes(data[at + 11 : at + 13], "big")
             record = data[at : at + HEAD + size]
+            if len(record) < HEAD + size:
+                return False
             if record[0] == ALERT and int.from_bytes(record[3:5], "big") == HANDSHAKE_EPOCH:
                 alert = self._open(record)
                 if alert is not None and (alert[0] == FATAL or alert[1] == CLOSE_NOTIFY):

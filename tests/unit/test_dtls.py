@@ -122,11 +122,7 @@ def test_a_lost_last_flight_is_sent_again_until_it_is_freed(identity: Identity) 
 def test_a_client_that_closes_is_heard_when_openssl_has_forgotten_it(
     identity: Identity, cipher: bytes
 ) -> None:
-    server, peer = DtlsServer(identity), Peer(b"SRTP_AEAD_AES_128_GCM")
-    peer.connection.get_context().set_cipher_list(cipher)
-    peer.connection = SSL.Connection(peer.connection.get_context())
-    peer.connection.set_connect_state()
-    peer.connection.set_ciphertext_mtu(dtls.MTU)
+    server, peer = DtlsServer(identity), Peer(b"SRTP_AEAD_AES_128_GCM", ciphers=cipher)
     server.expect(WHO, "sha-256", peer.fingerprint, 0.0)
     handshake(server, peer, random.Random(1))
     assert peer.connection.get_cipher_name().encode() == cipher
