@@ -35,7 +35,9 @@ def arm(host: Host, folder: Path, run: str, seconds: int, options: Sequence[str]
         sys.executable, "-m", "forwarder.cli.app", "tune", "revert", "--unconfirmed", run, *options
     ]  # fmt: skip
     if host.live and host.systemd():
-        line = ["systemd-run", f"--on-active={seconds}s", f"--unit={UNIT}", "--collect", *undo]
+        # Without an accuracy of its own a timer may be a minute late.
+        when = [f"--on-active={seconds}s", "--timer-property=AccuracySec=1s"]
+        line = ["systemd-run", *when, f"--unit={UNIT}", "--collect", *undo]
         try:
             done = subprocess.run(
                 line, capture_output=True, text=True, timeout=_SYSTEMD_S, check=False

@@ -107,8 +107,10 @@ class Machine:
         if not Path(f"/run/netns/{self.namespace}").exists():
             run(["ip", "netns", "add", self.namespace])
             self.outside("ip", "link", "set", "lo", "up")
+        there = self.outside("ip", "-br", "link")
         for tap in TAPS:
-            self.outside("ip", "tuntap", "add", tap, "mode", "tap")
+            if tap not in there:  # it stays when QEMU ends, and with it what it is joined to
+                self.outside("ip", "tuntap", "add", tap, "mode", "tap")
             self.outside("ip", "link", "set", tap, "up")
         line = arguments(self.image, self.disk, self._monitor, self.console, boot_more)
         if restore:

@@ -1,0 +1,117 @@
+"""Runs on the lab node, with nothing of vcfwd: what the host is set to, as JSON on stdout.
+
+    python3 - NIC... < snapshot.py
+
+Wider than what `vcfwd tune` may touch: all of /proc/sys, the NICs as ethtool tells them, and
+everything below the folders here that is a setting and no counter.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+FOLDERS = (
+    "/proc/sys", "/sys/devices/system/cpu", "/sys/devices/system/node",
+    "/sys/devices/virtual/workqueue", "/sys/devices/system/machinecheck",
+    "/sys/kernel/mm", "/sys/class/graphics/fbcon", "/etc/systemd", "/etc/default",
+    "/etc/security", "/etc/irqbalance.env", "/etc/sysctl.d",
+    "/etc/modprobe.d", "/etc/udev", "/etc/vcfwd",
+)  # fmt: skip
+ETHTOOL = (["-l"], ["-g"], ["-k"], ["-c"], ["-x"], ["-a"], ["-n"],
+           ["-n", "rx-flow-hash", "udp4"], ["-n", "rx-flow-hash", "udp6"])  # fmt: skip
+COUNTERS = re.compile(
+    r"/(meminfo|numastat|vmstat|distance|statistics/.*|carrier\w*|time\w*|usage|above|below|rejected"
+    r"|residency|latency|uevent|cpu_capacity|dev-mcelog|bytes_limit|random/(uuid|entropy_avail)"
+    r"|inode-(nr|state)|file-nr|dentry-state|aio-nr|ns_last_pid|pty/nr|nf_conntrack_count"
+    r"|free_hugepages|surplus_hugepages|free_pages|quota/.*|khugepaged/(pages_collapsed|full_scans)"
+    r"|vmemmap\w*|ksm/.*|hugepages-\w+/stats/.*|base_reachable_time\w*|tx_timeout|per_node_stats"
+    r"|compact\w*|drop_caches|sched_domain/.*|lru_gen/.*|byte_queue_limits/.*|keys/.*|panic_\w+|msi_irqs/.*|page_idle/.*)$"
+)
+FILE_MAX = 65536
+"""Bytes of a file that are looked at."""
+
+
+def text(path: str) -> str | None:
+    """The file's words; None: it cannot be read, or only written."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            return os.read(descriptor, FILE_MAX).decode(errors="replace").strip()
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return None
+
+
+def files(top: str) -> dict[str, str]:
+    found = {}
+    for folder, names, entries in os.walk(top):
+        names[:] = [n for n in names if not os.path.islink(f"{folder}/{n}") and n != "power"]
+        for entry in entries:
+            path = f"{folder}/{entry}"
+            if COUNTERS.search(path):
+                continue
+            if os.path.islink(path):
+                found[path] = f"-> {os.readlink(path)}"
+            elif (value := text(path)) is not None:
+                found[path] = value
+    return found
+
+
+def cpusets() -> dict[str, str]:
+    found = {}
+    for folder, _, entries in os.walk("/sys/fs/cgroup"):
+        for entry in entries:
+            if entry.startswith("cpuset.cpus") or entry == "cgroup.subtree_control":
+                found[f"{folder}/{entry}"] = text(f"{folder}/{entry}") or ""
+    return found
+
+
+def interrupts(nics: list[str]) -> dict[str, str]:
+    """By name: numbers may change."""
+    found = {}
+    for line in (text("/proc/interrupts") or "").splitlines():
+        words = line.split()
+        if words and any(words[-1].startswith(nic) for nic in nics):
+            number = words[0].rstrip(":")
+            found[f"irq {words[-1]}"] = text(f"/proc/irq/{number}/smp_affinity_list") or ""
+    found["irq default"] = text("/proc/irq/default_smp_affinity") or ""
+    return found
+
+
+def of_nic(nic: str) -> dict[str, str]:
+    found = {}
+    for words in ETHTOOL:
+        line = ["ethtool", words[0], nic, *words[1:]]
+        found[" ".join(line)] = said(line)
+    here = os.path.realpath(f"/sys/class/net/{nic}")
+    for path, value in files(here).items():
+        if "/device/" not in path:
+            found[path.replace(here, f"/sys/class/net/{nic}")] = value
+    found[f"ip link {nic}"] = said(["ip", "-o", "-d", "link", "show", nic])
+    return found
+
+
+def said(line: list[str]) -> str:
+    return subprocess.run(
+        line, capture_output=True, text=True, timeout=30, check=False
+    ).stdout.strip()
+
+
+def main() -> None:
+    nics = sys.argv[1:]
+    found: dict[str, str] = {}
+    for folder in FOLDERS:
+        found.update(files(folder))
+    for nic in nics:
+        found.update(of_nic(nic))
+    found.update(cpusets())
+    found.update(interrupts(nics))
+    json.dump(found, sys.stdout)
+
+
+main()
