@@ -23,7 +23,9 @@
 #include "srtp_index.h"
 
 #define VC_SOURCE_LIVE (1ull << 32) /* of state; the low half counts feeds */
-#define VC_KEYFRAME_THROTTLE_NS 300000000ull /* between two requests upstream */
+/* Between two requests upstream; libwebrtc drops one that comes within 300 ms of another, and the
+   way to it may be a little shorter the second time. */
+#define VC_KEYFRAME_THROTTLE_NS 350000000ull
 
 struct vc_sender_report {
     uint64_t ntp;

@@ -253,6 +253,19 @@ static void got_report(const uint8_t *data, uint32_t sz)
     }
 }
 
+/* Like libwebrtc, whose encoder of several streams drops a request within 300 ms of another. */
+static int minds(uint32_t k)
+{
+    static uint64_t asked_ns;
+
+    if (k > 1)
+        return 1;
+    if (world.now_ns >= asked_ns && world.now_ns - asked_ns < 300 * WORLD_MS)
+        return 0;
+    asked_ns = world.now_ns;
+    return 1;
+}
+
 static void got_request(uint32_t leg, const uint8_t *data, uint32_t sz)
 {
     struct vc_rtcp_item items[VC_RTCP_ITEMS_MAX];
@@ -267,7 +280,7 @@ static void got_request(uint32_t leg, const uint8_t *data, uint32_t sz)
         for (uint32_t k = 0; k < ENCODERS; k++)
             if (items[i].kind == VC_RTCP_PLI && items[i].media_ssrc == encoders[k].ssrc) {
                 plis[k]++;
-                encoders[k].wants_key = 1;
+                encoders[k].wants_key |= minds(k);
             }
 }
 

@@ -44,6 +44,8 @@ class BrowserOptions:
     def encodings(self, number: int) -> list[dict[str, object]] | None:
         """RTCRtpEncodingParameters of this participant's picture; None: the browser's own."""
         if number == self.simulcast_by:
-            low = {"rid": "l", "scaleResolutionDownBy": 2, "maxBitrate": LOW_BPS}
-            return [low, {"rid": "h", "maxBitrate": HIGH_BPS}]
+            # Without a mode Chromium makes layers of one stream (SVC) of these encodings.
+            mode = {"scalabilityMode": "L1T2"} if self.codec in ("vp9", "av1") else {}
+            low = {"rid": "l", "scaleResolutionDownBy": 2, "maxBitrate": LOW_BPS, **mode}
+            return [low, {"rid": "h", "maxBitrate": HIGH_BPS, **mode}]
         return None if self.max_bitrate is None else [{"maxBitrate": self.max_bitrate}]
