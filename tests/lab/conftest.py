@@ -25,10 +25,10 @@ PACKAGES_TIMEOUT_S = 1500
 INSTALL_S = 400
 
 
-def packages() -> tuple[Path, Path]:
-    """vcfwd-runtime and vcfwd, built by `make deb`."""
+def packages(version: str = "") -> tuple[Path, Path]:
+    """vcfwd-runtime and vcfwd, built by `make deb`; `version`: another one than the tree's."""
     made = subprocess.run(
-        ["make", "-s", "deb"],
+        ["make", "-s", "deb", *([f"VERSION={version}"] if version else [])],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -28,26 +28,32 @@ class Outside:
     machine: Machine
     pub_nic: int = 0
     sub_nic: int = 0
+    far: int | None = None
+    """The hosts are in this network instead, behind a router."""
     pub: Host = field(init=False)
     sub: Host = field(init=False)
 
     def __post_init__(self) -> None:
         name = self.machine.namespace
-        self.pub = Host(f"{name}-pub", f"10.88.{self.pub_nic}.{PUB}")
-        self.sub = Host(f"{name}-sub", f"10.88.{self.sub_nic}.{SUB}")
+        pub_net, sub_net = (self.pub_nic, self.sub_nic) if self.far is None else (self.far,) * 2
+        self.pub = Host(f"{name}-pub", f"10.88.{pub_net}.{PUB}")
+        self.sub = Host(f"{name}-sub", f"10.88.{sub_net}.{SUB}")
 
     @property
     def gates(self) -> tuple[str, str]:
         """The node's address as each host sees it."""
         return node_address(self.pub_nic), node_address(self.sub_nic)
 
-    def open(self) -> None:
+    def open(self, both_taps: bool = False) -> None:
+        """`both_taps`: the first bridge joins both NICs, so that one can route for the other."""
         self.close()
         outside = self.machine.outside
         for nic in sorted({self.pub_nic, self.sub_nic}):
             outside("ip", "link", "add", f"br{nic}", "type", "bridge")
             outside("ip", "link", "set", TAPS[nic], "master", f"br{nic}", "up")
             outside("ip", "link", "set", f"br{nic}", "up")
+        if both_taps:
+            outside("ip", "link", "set", TAPS[1], "master", "br0", "up")
         for end, host, nic in (("p0", self.pub, self.pub_nic), ("s0", self.sub, self.sub_nic)):
             run(["ip", "netns", "add", host.name])
             outside(
@@ -59,6 +65,9 @@ class Outside:
             run(["ip", "-n", host.name, "link", "set", "eth0", "up"])
             # A veth leaves checksums to a NIC that does not exist, and the tap hands them on.
             run(host.command("ethtool", "-K", "eth0", "tx", "off"))
+
+    def route(self, host: Host, to: str, by: str) -> None:
+        run(["ip", "-n", host.name, "route", "replace", to, "via", by])
 
     def close(self) -> None:
         """Removes what `open` made, of an earlier test too."""

@@ -80,22 +80,29 @@ class Service:
     def start(self) -> None:
         """Starts the units, and waits until the node accepts joins."""
         self.node.ssh("systemctl start vcfwd-supervisor", timeout_s=START_S)
-        end = time.monotonic() + START_S
-        while True:
-            try:
-                self.status()
-                break
-            except LabError:
-                if time.monotonic() > end:
-                    raise LabError(f"vcfwd does not answer:\n{self.journal()}") from None
-                time.sleep(1.0)
+        self.wait_ready(START_S)
         self.cert_hash = self.node.ssh(
             "openssl x509 -outform der -in /var/lib/vcfwd/dev-cert.pem | sha256sum"
         ).split()[0]
 
-    def journal(self) -> str:
+    def wait_ready(self, timeout_s: float) -> None:
+        """Until the supervisor answers."""
+        end = time.monotonic() + timeout_s
+        while True:
+            try:
+                self.status()
+                return
+            except LabError:
+                if time.monotonic() > end:
+                    raise LabError(f"vcfwd does not answer:\n{self.journal()}") from None
+                time.sleep(1.0)
+
+    def nic_names(self) -> list[str]:
+        return self.names
+
+    def journal(self, lines: int = 60) -> str:
         return self.node.ssh(
-            "journalctl -u 'vcfwd*' -n 60 --no-pager -o cat; "
+            f"journalctl -u 'vcfwd*' -n {lines} --no-pager -o cat; "
             "systemctl --no-pager status 'vcfwd*' | head -60",
             check=False,
         )
@@ -129,8 +136,40 @@ class Result:
         return sum(each.expected for each in self.accounts)
 
     @property
+    def lost_runs(self) -> int:
+        """How often media stopped for at least one packet."""
+        return sum(len(each.lost_runs) for each in self.accounts)
+
+    @property
     def mismatches(self) -> int:
         return sum(each.mismatches for each in self.accounts)
+
+
+def check(
+    service: Service, outcome: Result, *, complete: bool = True, sockets: bool = False
+) -> dict[str, Any]:
+    """What holds for each call: nothing arrives that was not sent, or twice, and the books balance.
+
+    `complete`: every packet arrives.  `sockets`: by the socket path, else by AF_XDP alone.
+    """
+    status = service.status()
+    counters = status["counters"]
+    assert outcome.expected > 100
+    assert outcome.mismatches == 0
+    if complete:
+        assert outcome.received == outcome.expected
+    assert counters["rx"] == (
+        counters["routed"] + counters["consumed"] + sum(status["drops"].values())
+    )
+    assert counters["copies"] == (
+        counters["transmitted"] + counters["queued"] + sum(status["copy_drops"].values())
+    )
+    assert counters["frames_total"] == (
+        counters["frames_free"] + counters["frames_rx"] + counters["frames_tx"]
+    )
+    if complete and not sockets:
+        assert counters["rx_socket"] == 0 and counters["tx_socket"] == 0
+    return status
 
 
 @dataclass

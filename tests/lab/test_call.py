@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,7 +14,7 @@ from forwarder.demo.run import find_clip
 from tests.lab.machine import Machine
 from tests.lab.outside import Outside, node_address
 from tests.lab.report import fact, reading
-from tests.lab.service import PORT, Result, Service, call
+from tests.lab.service import PORT, Result, Service, call, check
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
@@ -31,25 +30,6 @@ def sockets(node: Machine) -> list[tuple[str, int, bool]]:
     for name, queue, rest in re.findall(r"(\w+):q(\d+)(.*?)(?=\n\S|\Z)", text, re.DOTALL):
         found.append((name, int(queue), "zc:1" in rest))
     return found
-
-
-def check(service: Service, outcome: Result) -> dict[str, Any]:
-    """What holds for each call: every packet once and as it was sent, and the books balance."""
-    status = service.status()
-    counters = status["counters"]
-    assert outcome.expected > 100
-    assert (outcome.received, outcome.mismatches) == (outcome.expected, 0)
-    assert counters["rx"] == (
-        counters["routed"] + counters["consumed"] + sum(status["drops"].values())
-    )
-    assert counters["copies"] == (
-        counters["transmitted"] + counters["queued"] + sum(status["copy_drops"].values())
-    )
-    assert counters["frames_total"] == (
-        counters["frames_free"] + counters["frames_rx"] + counters["frames_tx"]
-    )
-    assert counters["rx_socket"] == 0 and counters["tx_socket"] == 0
-    return status
 
 
 def native(node: Machine, name: str) -> bool:
