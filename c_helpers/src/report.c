@@ -4,6 +4,7 @@
 #include "events.h"
 #include "forward.h"
 #include "rtx.h"
+#include "senders.h"
 #include "switch.h"
 
 #define FEEDBACK_NS 1000000000ull /* between two events about a route */
@@ -363,24 +364,6 @@ static void on_item(struct vc_worker *w, struct vc_leg *leg, const struct vc_rtc
     }
 }
 
-/* The replay window of the SSRC that sent a compound. */
-static struct vc_rtcp_index *sender_window(const struct vc_worker *w, struct vc_leg *leg,
-                                           uint32_t ssrc)
-{
-    const struct vc_source *source = vc_leg_source(w, leg, ssrc);
-    struct vc_rtcp_sender *sender = leg->store->senders;
-
-    if (source)
-        return vc_source_rtcp_index(source);
-    for (uint32_t i = 0; i + 1 < VC_LEG_SENDERS; i++, sender++) {
-        if (!(sender->rx.flags & VC_INDEX_STARTED))
-            sender->ssrc = ssrc;
-        if (sender->ssrc == ssrc)
-            return &sender->rx;
-    }
-    return &sender->rx;
-}
-
 void vc_report_receive(struct vc_worker *w, struct vc_leg *leg, const struct vc_io_rx *pkt)
 {
     uint8_t clear[VC_CRYPTO_MAX_SZ + VC_CRYPTO_RTCP_GROW_MAX];
@@ -400,8 +383,7 @@ void vc_report_receive(struct vc_worker *w, struct vc_leg *leg, const struct vc_
         leg->stats->auth_failed++;
         return;
     }
-    if (!vc_rtcp_index_accept(sender_window(w, leg, vc_load_be32(clear + 4)),
-                              (uint32_t)item.index)) {
+    if (!vc_senders_accept(leg->store, vc_load_be32(clear + 4), (uint32_t)item.index)) {
         vc_drop(w, VC_DROP_RTCP_REPLAYED);
         return;
     }

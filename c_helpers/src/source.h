@@ -82,15 +82,6 @@ struct vc_source {
 
 _Static_assert(sizeof(struct vc_sender_report) == 3 * sizeof(uint64_t), "report words");
 _Static_assert(VC_EXT_COUNT == sizeof(uint64_t), "extension ids fit one atomic word");
-_Static_assert(sizeof(struct vc_source_index) >=
-                   sizeof(struct vc_rtcp_index) + 8 + sizeof(struct vc_rx_index),
-               "the SRTCP window of a source's SSRC lies in the reserved words");
-
-/* SRTCP indices count for each SSRC (RFC 3711 section 3.2.3). */
-static inline struct vc_rtcp_index *vc_source_rtcp_index(const struct vc_source *source)
-{
-    return (struct vc_rtcp_index *)source->store->reserved;
-}
 
 static inline int vc_source_live(const struct vc_source *source)
 {

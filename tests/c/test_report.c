@@ -5,6 +5,7 @@
 
 #include "check.h"
 #include "rtcp.h"
+#include "senders.h"
 
 static struct world world;
 
@@ -404,22 +405,53 @@ static void test_senders(void)
     open_call(1);
     c = world_counters(&world, 0);
     before = c->consumed;
-    for (uint32_t sender = 1; sender < VC_LEG_SENDERS; sender++)
-        for (uint32_t index = 1; index < 4; index++)
+    for (uint32_t index = 1; index < 4; index++)
+        for (uint32_t sender = 1; sender <= VC_LEG_SENDERS; sender++)
             send_rr(sender, index);
-    CHECK_EQ(c->consumed, before + 9);
+    CHECK_EQ(c->consumed, before + 3 * VC_LEG_SENDERS);
     CHECK_EQ(c->drops[VC_DROP_RTCP_REPLAYED], 0);
-    for (uint32_t sender = 1; sender < VC_LEG_SENDERS; sender++)
+    for (uint32_t sender = 1; sender <= VC_LEG_SENDERS; sender++)
         send_rr(sender, 2);
-    CHECK_EQ(c->drops[VC_DROP_RTCP_REPLAYED], 3);
-    /* Whoever comes after that shares the last window: refused too often, never too seldom. */
-    send_rr(100, 7);
-    send_rr(101, 7);
-    send_rr(101, 8);
-    send_rr(100, 7);
-    CHECK_EQ(c->consumed, before + 11);
-    CHECK_EQ(c->drops[VC_DROP_RTCP_REPLAYED], 5);
+    CHECK_EQ(c->drops[VC_DROP_RTCP_REPLAYED], VC_LEG_SENDERS);
     world_fini(&world);
+}
+
+/* More SSRCs than places: who was silent for longest makes room, and nothing of it counts again. */
+static void test_senders_reused(void)
+{
+    static struct vc_leg_index leg;
+    static uint8_t seen[200][256];
+    uint32_t random = 5, accepted = 0;
+
+    for (uint32_t sender = 0; sender < VC_LEG_SENDERS; sender++)
+        CHECK(vc_senders_accept(&leg, sender, 10 + sender));
+    CHECK(vc_senders_accept(&leg, 0, 11));   /* 1 is the one that was silent for longest */
+    CHECK(!vc_senders_accept(&leg, 100, 11)); /* an index that 1 had: who knows */
+    CHECK(vc_senders_accept(&leg, 100, 12));
+    CHECK(!vc_senders_accept(&leg, 100, 12));
+    CHECK(!vc_senders_accept(&leg, 100, 11));
+    CHECK(!vc_senders_accept(&leg, 1, 11)); /* played again by who knew it */
+    CHECK(vc_senders_accept(&leg, 1, 500)); /* 2 made room: from 13 on */
+    CHECK(!vc_senders_accept(&leg, 1, 11));
+    CHECK(!vc_senders_accept(&leg, 1, 500));
+    CHECK(vc_senders_accept(&leg, 1, 499));
+    CHECK(vc_senders_accept(&leg, 0, 12));
+    CHECK(vc_senders_accept(&leg, 63, 3)); /* those that stayed are not held to the floor */
+    /* No order of senders and indices lets one through twice. */
+    memset(&leg, 0, sizeof leg);
+    for (uint32_t i = 0; i < 200000; i++) {
+        uint32_t sender, index;
+
+        random = random * 1664525u + 1013904223u;
+        sender = (random >> 8) % 200;
+        index = (random >> 20) % (1 + i / 800) % 256;
+        if (vc_senders_accept(&leg, sender, index)) {
+            CHECK(!seen[sender][index]);
+            seen[sender][index] = 1;
+            accepted++;
+        }
+    }
+    CHECK(accepted > 256);
 }
 
 int main(void)
@@ -436,5 +468,6 @@ int main(void)
     test_flood();
     test_refused();
     test_senders();
+    test_senders_reused();
     return check_report();
 }

@@ -26,7 +26,7 @@
 
 #include "vcfwd/drop.h"
 
-#define VC_ABI_VERSION 3u
+#define VC_ABI_VERSION 4u
 #define VC_SHM_MAGIC 0x64776356u    /* "Vcwd" */
 #define VC_INDEX_MAGIC 0x78646956u  /* "Vidx" */
 
@@ -503,22 +503,23 @@ struct vc_rtcp_index { /* 24 bytes */
 };
 
 /* SRTCP indices count for each sender's SSRC (RFC 3711 section 3.2.3), and a receiver may report
-   from several.  Those of sources have a window in vc_source_index; others get one here, and
-   from the last place on they share one: a report may be taken for a replay, never the reverse. */
-#define VC_LEG_SENDERS 4u
+   from several: a browser from one for each m-line that it receives (25 pairs and 3 sounds are 53)
+   and from each that it sends.  When these places are taken, see src/senders.h. */
+#define VC_LEG_SENDERS 64u
 
 struct vc_rtcp_sender { /* 32 bytes */
     uint32_t ssrc; /* valid when rx.flags says started */
-    uint32_t pad;
+    uint32_t used; /* rtcp_uses of the leg when it was used last */
     struct vc_rtcp_index rx;
 };
 
-struct vc_leg_index { /* 192 bytes; indexed by leg */
+struct vc_leg_index { /* 2112 bytes; indexed by leg */
     uint64_t key_id;
     uint32_t rtcp_tx; /* next SRTCP index to use */
-    uint32_t pad;
+    uint32_t rtcp_floor; /* a sender without a place comes with this index at least */
+    uint32_t rtcp_uses;
+    uint32_t pad[11];
     struct vc_rtcp_sender senders[VC_LEG_SENDERS];
-    uint64_t reserved[6];
 };
 
 struct vc_source_index { /* 384 bytes; indexed by source */
@@ -653,7 +654,7 @@ _Static_assert(sizeof(struct vc_source_stats) == 64, "vc_source_stats");
 _Static_assert(sizeof(struct vc_route_stats) == 64, "vc_route_stats");
 _Static_assert(sizeof(struct vc_ids) == 8, "vc_ids");
 _Static_assert(sizeof(struct vc_tx_index) == 128, "vc_tx_index");
-_Static_assert(sizeof(struct vc_leg_index) == 192, "vc_leg_index");
+_Static_assert(sizeof(struct vc_leg_index) == 2112, "vc_leg_index");
 _Static_assert(sizeof(struct vc_source_index) == 384, "vc_source_index");
 _Static_assert(sizeof(struct vc_index_header) == 64, "vc_index_header");
 
