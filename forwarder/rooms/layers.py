@@ -47,6 +47,8 @@ AUDIO_BPS = 40_000
 PACE_FACTOR = 1.5
 """A leg may be sent more than the estimate, so that key frames do not wait."""
 PACE_MIN_BPS = 300_000
+PACE_FREE_MIN_BPS = 2_000_000
+"""While no way was seen full: an estimate of a still picture is small, and says nothing of room."""
 PACE_CHANGE = 0.15
 """A smaller change of the pacing rate is not worth a command."""
 
@@ -200,7 +202,8 @@ class Ladder:
             return 0
         sent = self._audio + sum(s.cost(s.at) for s in streams)
         rate = max(self.estimate.bps + self._audio, sent * 1.25) * PACE_FACTOR
-        return min(most, max(PACE_MIN_BPS, int(rate)))
+        least = PACE_FREE_MIN_BPS if self._budget is None else PACE_MIN_BPS
+        return min(most, max(least, int(rate)))
 
     def _full(self, sent: int, now: float) -> bool:
         if now - self._lowered < SETTLE_S:

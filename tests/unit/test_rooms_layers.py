@@ -13,6 +13,7 @@ from test_rooms_browsers import KEYS
 from forwarder.errors import Refused
 from forwarder.rooms.choosing import wanted_layer
 from forwarder.rooms.layers import (
+    PACE_FREE_MIN_BPS,
     PACE_MIN_BPS,
     PAUSED,
     TRIAL_EVERY_MAX_S,
@@ -250,6 +251,8 @@ def test_the_pace_follows_the_estimate_with_headroom() -> None:
     assert ladder.pace([stream], 2_000_000) == 2_000_000
     ladder.on_estimate(50_000, 1.0)
     low = replace(stream, at=0)
+    assert ladder.pace([low], 20_000_000) == PACE_FREE_MIN_BPS  # nothing says that it is full
+    ladder.choose([stream], AUDIO, 1.0)
     assert ladder.pace([low], 20_000_000) == round(1.25 * 1.5 * (LOW + AUDIO))
     assert ladder.pace([replace(stream, at=PAUSED)], 20_000_000) == PACE_MIN_BPS
 
