@@ -21,6 +21,7 @@ from forwarder.demo.browser.options import FPS
 
 pytestmark = marks
 FREE_BPS, WIDE_BPS, NARROW_BPS = 50_000_000, 4_000_000, 800_000
+WIDE = "2 Mb/s on a link of 4 Mb/s"
 
 
 async def published(actor: Actor) -> dict[str, Any]:
@@ -49,34 +50,50 @@ async def received(viewer: Actor, publisher: Actor) -> tuple[int, int]:
     return int(found["packetsReceived"]), int(found["packetsLost"])
 
 
+async def follow(call: Scene) -> None:
+    """Up on a wide link, down on a narrow one, and back."""
+    one, two = call.actors
+    assert call.link is not None
+    call.link.up(WIDE_BPS)
+    await call.join()
+
+    async def wide() -> bool:
+        return await estimate(one) > 2_000_000
+
+    await call.until(WIDE, wide, 10)
+    assert await rate(one) > NARROW_BPS
+
+    call.link.up(NARROW_BPS)
+
+    async def settled() -> bool:
+        got, lost = await received(two, one)
+        below = await rate(one, 1.0) < NARROW_BPS
+        more, lost_more = await received(two, one)
+        share = (lost_more - lost) / max(1, more - got + lost_more - lost)
+        return below and await estimate(one) < NARROW_BPS and share < 0.02
+
+    await call.until("below 800 kb/s with less than 2 % loss", settled, 10)
+    call.link.up(WIDE_BPS)
+    await call.until("2 Mb/s again", wide, 15)
+
+
 @pytest.mark.slow
 @patient
 async def test_a_publisher_follows_its_link(tmp_path: Path, fps: int = FPS) -> None:
-    """Feedback from receive times: up on a wide link, down on a narrow one, and back."""
+    """Feedback from receive times."""
     async with scene(tmp_path, slow=True, noise=True, max_bitrate=3_000_000, fps=fps) as call:
-        one, two = call.actors
-        assert call.link is not None
-        call.link.up(WIDE_BPS)
-        await call.join()
+        await follow(call)
 
-        async def wide() -> bool:
-            return await estimate(one) > 2_000_000
 
-        await call.until("2 Mb/s on a link of 4 Mb/s", wide, 10)
-        assert await rate(one) > NARROW_BPS
-
-        call.link.up(NARROW_BPS)
-
-        async def settled() -> bool:
-            got, lost = await received(two, one)
-            below = await rate(one, 1.0) < NARROW_BPS
-            more, lost_more = await received(two, one)
-            share = (lost_more - lost) / max(1, more - got + lost_more - lost)
-            return below and await estimate(one) < NARROW_BPS and share < 0.02
-
-        await call.until("below 800 kb/s with less than 2 % loss", settled, 15)
-        call.link.up(WIDE_BPS)
-        await call.until("2 Mb/s again", wide, 20)
+@pytest.mark.slow
+async def test_without_feedback_it_does_not(tmp_path: Path) -> None:
+    """The same call, of a page that does not offer transport-wide numbers."""
+    wish: dict[str, Any] = {"noise": True, "max_bitrate": 3_000_000, "feedback": False}
+    async with scene(tmp_path, slow=True, **wish) as call:
+        with pytest.raises(AssertionError, match=WIDE):
+            await follow(call)
+        # It is not the call that failed: the picture is there.
+        await call.frames(call.actors[1], call.actors[0])
 
 
 @pytest.mark.slow

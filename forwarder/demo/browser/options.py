@@ -31,6 +31,7 @@ class BrowserOptions:
     noise: bool = False  # random pixels, so that the encoder takes what it may
     max_bitrate: int | None = None  # bits a second of one layer; None: the browser's own
     repair: bool = True  # NACK and RTX are offered
+    feedback: bool = True  # transport-wide numbers and their feedback are offered
     ipv6: bool = False
     seconds: float = 10.0
     fps: int = FPS

@@ -23,17 +23,25 @@ function withoutRepair(sdp) {
     .join("\n");
 }
 
+// The offer without transport-wide numbers: what is sent is then told of by receiver reports alone.
+function withoutFeedback(sdp) {
+  const gone = [/^a=rtcp-fb:\S+ transport-cc/, /^a=extmap:\S+ \S+transport-wide-cc/];
+  return sdp.split("\n").filter((line) => !gone.some((pattern) => pattern.test(line))).join("\n");
+}
+
 // The offer's text, set as the local description.
-async function offered(pc, repair) {
+async function offered(pc, { repair = true, feedback = true }) {
+  const less = (sdp) => [[repair, withoutRepair], [feedback, withoutFeedback]]
+    .reduce((text, [kept, without]) => kept ? text : without(text), sdp);
   const { sdp } = await pc.createOffer();
-  await pc.setLocalDescription({ type: "offer", sdp: repair ? sdp : withoutRepair(sdp) });
-  return repair ? pc.localDescription.sdp : withoutRepair(pc.localDescription.sdp);
+  await pc.setLocalDescription({ type: "offer", sdp: less(sdp) });
+  return less(pc.localDescription.sdp);
 }
 
 // One offer, one answer (RFC 9725 section 4.2; WHEP likewise).  The resource's URL, or an error
 // with the node's own words.
-async function exchange(pc, url, token, repair) {
-  const offer = await offered(pc, repair);
+async function exchange(pc, { url, token, ...less }) {
+  const offer = await offered(pc, less);
   const answer = await fetch(url, {
     method: "POST",
     headers: { "Content-Type": "application/sdp", Authorization: `Bearer ${token}` },
@@ -117,10 +125,10 @@ class Lab {
     return entry.view;
   }
 
-  async join(pc, { url, token, repair = true, timeoutMs }) {
-    const beganMs = performance.now(), leg = { pc, token };
+  async join(pc, { timeoutMs, ...where }) {
+    const beganMs = performance.now(), leg = { pc, token: where.token };
     this.legs.push(leg);
-    leg.resource = await exchange(pc, url, token, repair);
+    leg.resource = await exchange(pc, where);
     await connected(pc, timeoutMs);
     return { join_ms: performance.now() - beganMs, resource: leg.resource };
   }

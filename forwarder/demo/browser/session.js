@@ -82,7 +82,8 @@ class Control {
 }
 
 class Session {
-  // options: {url, token, certHash, pairs, voices, codec, encodings, repair, publish, timeoutMs}
+  // options: {url, token, certHash, pairs, voices, codec, encodings, repair, feedback,
+  //           publish, timeoutMs}
   constructor(lab, options) {
     Object.assign(this, { lab, options, screens: new Map(), slots: new Map(), names: new Map() });
     this.resumes = [];
@@ -100,7 +101,7 @@ class Session {
     this.addPairs(options.pairs);
     for (let k = 0; k < options.voices; k++) pc.addTransceiver("audio", { direction: "recvonly" });
     await this.open(`${options.url}?token=${encodeURIComponent(options.token)}`);
-    const offer = await offered(pc, options.repair);
+    const offer = await offered(pc, options);
     const welcome = await this.control.request("join", { v: 1, client: "vcfwd test page", offer });
     await pc.setRemoteDescription({ type: "answer", sdp: welcome.answer });
     await connected(pc, options.timeoutMs);
@@ -184,7 +185,7 @@ class Session {
   async grow(pairs) {
     this.addPairs(pairs);
     this.offers++;
-    const offer = await offered(this.pc, this.options.repair);
+    const offer = await offered(this.pc, this.options);
     const { sdp } = await this.control.request("offer", { sdp: offer });
     await this.pc.setRemoteDescription({ type: "answer", sdp });
     for (const slot of this.slots.values()) this.fill(slot);

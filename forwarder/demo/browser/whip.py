@@ -75,6 +75,7 @@ def media(actor: Actor, options: BrowserOptions) -> dict[str, Any]:
         "codec": options.codec,
         "encodings": options.encodings(actor.id),
         "repair": options.repair,
+        "feedback": options.feedback,
         "timeoutMs": JOIN_S * 1000,
     }
 
