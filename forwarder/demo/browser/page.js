@@ -222,6 +222,7 @@ class Lab {
 
   // Publishers send no more RTP; viewers play what is on its way.
   async hush() {
+    clearInterval(this.session?.listening);
     this.painter.stop();
     for (const sender of this.publishing.getSenders()) await sender.replaceTrack(null);
   }

@@ -4,6 +4,8 @@
 "use strict";
 
 const PING_MS = 1000, SILENCE_MS = 2500, RETRY_MS = [100, 200, 400, 800, 1600], MESSAGE_MAX = 4 << 20;
+// The node's reports alone come more often; "disconnected" would be told of after 5 s.
+const MEDIA_SILENCE_MS = 1200, LISTEN_MS = 200;
 
 // One WebTransport session: length-prefixed JSON, requests with answers.
 class Control {
@@ -90,7 +92,7 @@ class Session {
     this.lost = [];
     this.messages = { slot: 0, grow: 0, speaker: 0 };
     this.pairs = 0;
-    this.offers = 0;
+    this.offers = this.restarts = 0;
     this.speaker = null;
   }
 
@@ -106,6 +108,8 @@ class Session {
     await pc.setRemoteDescription({ type: "answer", sdp: welcome.answer });
     await connected(pc, options.timeoutMs);
     lab.painter.mediaAt = lab.painter.number;
+    this.deafSince = performance.now();
+    this.listening = setInterval(() => this.listen(), LISTEN_MS);
     return { join_ms: performance.now() - beganMs, participant_id: welcome.participant_id };
   }
 
@@ -182,13 +186,33 @@ class Session {
     return mids.length ? mids : null;
   }
 
-  async grow(pairs) {
-    this.addPairs(pairs);
-    this.offers++;
+  async negotiate() {
     const offer = await offered(this.pc, this.options);
     const { sdp } = await this.control.request("offer", { sdp: offer });
     await this.pc.setRemoteDescription({ type: "answer", sdp });
+  }
+
+  async grow(pairs) {
+    this.addPairs(pairs);
+    this.offers++;
+    await this.negotiate();
     for (const slot of this.slots.values()) this.fill(slot);
+  }
+
+  // Chromium binds its socket to an address and gathers once: when the address goes, nothing but an
+  // ICE restart finds the new one.
+  async listen() {
+    const report = await this.pc.getStats(), now = performance.now();
+    const bytes = [...report.values()].find(({ type }) => type === "transport")?.bytesReceived;
+    if (bytes !== this.heardBytes) {
+      this.heardBytes = bytes;
+      this.deafSince = now;
+    }
+    if (now - this.deafSince < MEDIA_SILENCE_MS || this.pc.signalingState !== "stable") return;
+    this.deafSince = now;
+    this.restarts++;
+    this.pc.restartIce();
+    await this.negotiate().catch((error) => console.error(`ICE restart: ${error}`));
   }
 
   // The session is gone, the peer connection is not: comes back on the same leg.
@@ -213,13 +237,14 @@ class Session {
   about() {
     return {
       participant_id: this.participant, resumes: this.resumes, lost: this.lost, messages: this.messages,
-      slots: [...this.slots.values()], offers: this.offers, pairs: this.pairs, speaker: this.speaker,
+      slots: [...this.slots.values()], offers: this.offers, restarts: this.restarts, pairs: this.pairs, speaker: this.speaker,
       lines: this.pc.getTransceivers().length, closing: this.closing ?? null,
     };
   }
 
   async leave() {
     this.left = true;
+    clearInterval(this.listening);
     await Promise.race([this.control.request("leave").catch(() => {}), this.control.ended]);
     this.control.end("left");
     this.pc.close();
