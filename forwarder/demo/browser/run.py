@@ -36,6 +36,7 @@ PORT = 4433
 PREFIX = "vcbrow"  # of the namespaces' names
 QUIET_S = 10.0  # so long the counters may take to stand still
 QUIET_POLL_S, QUIET_POLLS = 0.2, 3
+REMOVE_S = 5.0  # so long a browser may write after its end
 HUSH_S = 5.0  # so long what is on its way may take to be rendered
 BOUND_S = 90.0  # one attempt, on top of its media and 10 s for each browser
 NODE_TAIL = 1500  # characters of the node's log that an error quotes
@@ -236,7 +237,7 @@ def stage(made: AsyncExitStack, options: BrowserOptions) -> tuple[Lab, Node]:
     sync = made.enter_context(ExitStack())
     base = Path(f"/run/vcfwd-browser-{os.getpid()}")
     base.mkdir(mode=0o700)
-    sync.callback(shutil.rmtree, base, ignore_errors=True)
+    sync.callback(remove, base)
     lab = sync.enter_context(Lab(ipv6=options.ipv6, prefix=PREFIX))
     interfaces = [] if options.path == "udp" else lab.interfaces
     # A browser asks its default route for the address to offer.
@@ -248,6 +249,14 @@ def stage(made: AsyncExitStack, options: BrowserOptions) -> tuple[Lab, Node]:
     sync.enter_context(Bpffs(node.run_dir / "bpf"))
     options.out.mkdir(parents=True, exist_ok=True)
     return lab, node
+
+
+def remove(base: Path) -> None:
+    """A browser's last processes may write into its profile after the first has ended."""
+    until = time.monotonic() + REMOVE_S
+    while base.exists() and time.monotonic() < until:
+        shutil.rmtree(base, ignore_errors=True)
+        time.sleep(QUIET_POLL_S if base.exists() else 0)
 
 
 def last_words(node: Node) -> str:
