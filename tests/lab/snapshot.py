@@ -29,7 +29,8 @@ COUNTERS = re.compile(
     r"|inode-(nr|state)|file-nr|dentry-state|aio-nr|ns_last_pid|pty/nr|nf_conntrack_count"
     r"|free_hugepages|surplus_hugepages|free_pages|quota/.*|khugepaged/(pages_collapsed|full_scans)"
     r"|vmemmap\w*|ksm/.*|hugepages-\w+/stats/.*|base_reachable_time\w*|tx_timeout|per_node_stats"
-    r"|compact\w*|drop_caches|sched_domain/.*|lru_gen/.*|byte_queue_limits/.*|keys/.*|panic_\w+|msi_irqs/.*|page_idle/.*)$"
+    r"|compact\w*|drop_caches|sched_domain/.*|lru_gen/.*|byte_queue_limits/.*|keys/.*"
+    r"|panic_\w+|msi_irqs/.*|page_idle/.*)$"
 )
 FILE_MAX = 65536
 """Bytes of a file that are looked at."""

@@ -62,7 +62,9 @@ def test_a_link_that_is_down_has_no_interrupts(tmp_path):
     assert "ip link set ens1f0 up" in verdict.sentence
 
 
-@pytest.mark.parametrize(("body", "number"), [("exec sleep 60", errno.ETIMEDOUT), ("exit 1", errno.EIO)])
+@pytest.mark.parametrize(
+    ("body", "number"), [("exec sleep 60", errno.ETIMEDOUT), ("exit 1", errno.EIO)]
+)
 def test_a_program_that_is_late_or_fails_is_one_sentence(body, number, tmp_path, monkeypatch):
     programs = tmp_path / "bin"
     programs.mkdir()
