@@ -89,7 +89,7 @@ static void test_throttle(void)
     world_step(&world);
     CHECK_EQ(plis(0, 0xb0), 1);
     CHECK_EQ(world_counters(&world, 0)->keyframe_merged, 3); /* the second waits, the rest join it */
-    world_pass(&world, 299 * WORLD_MS);
+    world_pass(&world, 349 * WORLD_MS);
     CHECK_EQ(plis(0, 0xb0), 1);
     CHECK_EQ(vc_worker_next_due_ns(world.workers[0], world.now_ns), world.now_ns + WORLD_MS);
     world_pass(&world, WORLD_MS);
