@@ -7,7 +7,8 @@ Every round runs every row once; ratios are taken within a round.  Other fan-out
 are the suite `matrix`.
 
 One stream fills the core, which no camera does: the histories of (a) and (b) get the slots that a
-second of such a stream needs (HISTORY_SLOTS); all else is as shipped.
+second of such a stream needs (HISTORY_SLOTS), and every relay runs in the usual scheduling class;
+all else is as shipped.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from perf.bench import classes, stats, vcfwd
 from perf.bench import meter as meters
-from perf.bench import stats, vcfwd
 from perf.bench.gatherings import active50, fan1000
 from perf.bench.lab import BUILD, PORT, SOURCE_CORE, Lab, Receiver, flags, need, say
 from perf.bench.relay import Asyncio, BareSockets, BareSocketsGcm, BareXdp, BareXdpGcm, Case, Relay
@@ -86,11 +87,14 @@ class Round:
 
 
 def make(kind: type[Relay], lab: Lab, case: Case) -> Relay:
-    if issubclass(kind, vcfwd.Vcfwd):
-        return kind(lab, case, **HISTORY)
+    """In the usual scheduling class, which is that of peers/run_baselines.py: at a full core under
+    SCHED_FIFO vcfwd's workers yield to others, and the baselines yield nothing."""
+    more = HISTORY if issubclass(kind, vcfwd.Vcfwd) else {}
     if kind is Rtpengine:
         case = Case(case.copies, case.size, case.suite, publishers=10)
-    return kind(lab, case)
+    relay = kind(lab, case, **more)
+    relay.scheduling = classes.OTHER
+    return relay
 
 
 def source_alone(lab: Lab, case: Case, timing: Timing, meter: meters.Meter, rate: int) -> float:
@@ -245,6 +249,8 @@ def run(quick: bool) -> dict[str, Any]:
     fields, spreads, reasons = ratio_fields(rows)
     return {
         **fields,
+        "scheduling": classes.OTHER.name,
+        "scheduling_why": "the class of peers/run_baselines.py; fan1000 and active50 as shipped",
         "fan1000_lost": fan["lost"],
         "active50_lost": active["lost"],
         "spread": spreads,
