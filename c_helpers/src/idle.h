@@ -13,10 +13,7 @@
 
    Under a real-time class a worker that never slept would be throttled, 50 ms at once each
    second.  So it yields 6 % of its time in pieces below a millisecond, work or not (busy_poll or
-   not); time asleep counts.  Kernels from 6.12 on (VC_SCHED_SERVED) stop such a thread only for
-   others that wait for its CPU: there it yields 1 %, which is what the kernel's own threads need,
-   and 6 % for a while once it was stopped twice within VC_STOPPED_AGAIN_NS: VC_YIELD_HOLD_NS, twice
-   as long each time that it happens again soon after.
+   not); time asleep counts.
 
    One thread. */
 #ifndef VC_IDLE_H
@@ -30,20 +27,12 @@
 #define VC_PURSE_MAX_NS INT64_C(2000000) /* spinning that earlier sleep can pay for */
 #define VC_YIELD_NS UINT64_C(300000)     /* one piece; a timer adds up to some 100 us */
 #define VC_YIELD_PER_MILLE 60
-#define VC_YIELD_LITTLE_NS UINT64_C(100000)
-#define VC_YIELD_LITTLE_PER_MILLE 10
-#define VC_STOPPED_NS UINT64_C(5000000) /* no cycle of work takes as long */
-#define VC_STOPPED_AGAIN_NS UINT64_C(3000000000)
-#define VC_YIELD_HOLD_NS UINT64_C(10000000000)
-#define VC_YIELD_HOLD_MAX_NS UINT64_C(320000000000)
 
-enum vc_sched { VC_SCHED_USUAL, VC_SCHED_THROTTLED, VC_SCHED_SERVED };
 enum vc_rest_kind { VC_REST_NONE, VC_REST_SPIN, VC_REST_SLEEP, VC_REST_YIELD };
 
 struct vc_rest {
     enum vc_rest_kind kind;
     uint64_t until_ns; /* of VC_REST_SLEEP */
-    uint64_t ns;       /* of VC_REST_YIELD */
 };
 
 struct vc_idle {
@@ -52,21 +41,18 @@ struct vc_idle {
     int64_t owed_ns;  /* yielding that is due, real-time only */
     uint32_t luck, rests; /* luck: above 0, spinning paid off lately */
     int rested, spinning; /* since the last work */
-    int busy_poll;
-    enum vc_sched sched;
-    /* of VC_SCHED_SERVED: 6 % until then; how long the last time; the last stop */
-    uint64_t yield_until_ns, hold_ns, stopped_ns;
+    int busy_poll, real_time;
 };
 
-void vc_idle_init(struct vc_idle *idle, uint64_t idle_spin_ns, int busy_poll,
-                  enum vc_sched sched, uint64_t now_ns);
+void vc_idle_init(struct vc_idle *idle, uint64_t idle_spin_ns, int busy_poll, int real_time,
+                  uint64_t now_ns);
 /* After a duty cycle: what now?  due_ns: when there is something to do by the clock. */
 struct vc_rest vc_idle_rest(struct vc_idle *idle, uint64_t now_ns, uint32_t work,
                             uint64_t due_ns);
 /* A sleep that should end at until_ns ended by the clock at now_ns. */
 void vc_idle_woke(struct vc_idle *idle, uint64_t until_ns, uint64_t now_ns);
-/* How the turn that ends at now_ns was spent. */
-void vc_idle_spent(struct vc_idle *idle, uint64_t now_ns, uint64_t worked_ns, uint64_t spun_ns,
+/* How the turn was spent. */
+void vc_idle_spent(struct vc_idle *idle, uint64_t worked_ns, uint64_t spun_ns,
                    uint64_t blocked_ns);
 
 #endif

@@ -8,7 +8,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "io.h"
@@ -184,15 +183,6 @@ static const char *map_all(struct vc_plane *plane, const struct vc_ctl_setup *se
     return NULL;
 }
 
-static enum vc_sched sched_of(const struct vc_ctl_setup *setup)
-{
-    struct utsname name;
-
-    if (setup->scheduler != VC_SCHEDULER_FIFO)
-        return VC_SCHED_USUAL;
-    return uname(&name) ? VC_SCHED_THROTTLED : vc_threads_sched(name.release);
-}
-
 static void tell_zerocopy(struct vc_plane *plane, const struct vc_ctl_setup *setup, uint32_t w)
 {
     for (uint32_t i = 0; i < setup->interface_cnt; i++)
@@ -210,7 +200,7 @@ static const char *build_parts(struct vc_plane *plane, const struct vc_ctl_setup
     *t = (struct vc_thread){ .cmd_bell = plane->cmd_bell[w], .cpu = setup->cpus[w], .index = w,
                              .idle_spin_ns = setup->idle_spin_us * UINT64_C(1000),
                              .busy_poll = setup->busy_poll != 0,
-                             .sched = sched_of(setup) };
+                             .real_time = setup->scheduler == VC_SCHEDULER_FIFO };
     t->io_socket = vc_io_udp_new(setup, w, plane->media[w], setup->local_cnt, &why);
     if (!t->io_socket)
         return fail(plane, "worker %u: media sockets: %s", w, why);

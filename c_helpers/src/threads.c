@@ -94,7 +94,7 @@ static uint64_t rest(struct vc_thread *t, uint64_t now_ns, uint32_t work)
     case VC_REST_SLEEP:
         return sleep_until(t, rest.until_ns);
     case VC_REST_YIELD:
-        return yield_core(rest.ns);
+        return yield_core(VC_YIELD_NS);
     case VC_REST_SPIN:
         relax();
         return 0;
@@ -110,7 +110,7 @@ static void *run(void *arg)
     uint64_t now_ns = vc_clock_ns();
 
     prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
-    vc_idle_init(&t->idle, t->idle_spin_ns, t->busy_poll, t->sched, now_ns);
+    vc_idle_init(&t->idle, t->idle_spin_ns, t->busy_poll, t->real_time, now_ns);
     while (!__atomic_load_n(&t->stop, __ATOMIC_ACQUIRE)) {
         uint32_t work = vc_worker_do_work(t->worker, now_ns);
         uint64_t from_ns = now_ns, blocked_ns, awake_ns;
@@ -119,19 +119,10 @@ static void *run(void *arg)
         blocked_ns = rest(t, vc_clock_ns(), work);
         now_ns = vc_clock_ns();
         awake_ns = now_ns - from_ns - blocked_ns;
-        vc_idle_spent(&t->idle, now_ns, work ? awake_ns : 0, work ? 0 : awake_ns, blocked_ns);
+        vc_idle_spent(&t->idle, work ? awake_ns : 0, work ? 0 : awake_ns, blocked_ns);
         vc_worker_account(t->worker, work ? awake_ns : 0, work ? 0 : awake_ns, blocked_ns);
     }
     return NULL;
-}
-
-enum vc_sched vc_threads_sched(const char *release)
-{
-    unsigned major = 0, minor = 0;
-
-    if (sscanf(release, "%u.%u", &major, &minor) != 2)
-        return VC_SCHED_THROTTLED;
-    return major > 6 || (major == 6 && minor >= 12) ? VC_SCHED_SERVED : VC_SCHED_THROTTLED;
 }
 
 int vc_threads_real_time(int priority)

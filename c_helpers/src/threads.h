@@ -27,8 +27,7 @@ struct vc_thread {
     int cpu; /* -1: not pinned */
     uint32_t index;
     uint64_t idle_spin_ns;
-    int busy_poll;
-    enum vc_sched sched;
+    int busy_poll, real_time;
     struct vc_idle idle; /* the thread's own */
     int stop; /* atomic */
     int started;
@@ -36,9 +35,6 @@ struct vc_thread {
 };
 
 uint64_t vc_clock_ns(void);
-
-/* What this kernel does to a real-time thread that never sleeps. */
-enum vc_sched vc_threads_sched(const char *release);
 
 /* Puts the calling thread under SCHED_FIFO with this priority; 0: back to the usual class.
    0, or -1 with errno. */

@@ -3,7 +3,6 @@
 #include "idle.h"
 
 #include "check.h"
-#include "threads.h"
 
 #define US UINT64_C(1000)
 #define MS UINT64_C(1000000)
@@ -11,7 +10,7 @@
 struct run { /* a thread: it sleeps too long by `late`, a duty cycle takes 1 us */
     struct vc_idle idle;
     uint64_t now_ns, worked_ns, spun_ns, blocked_ns, longest_ns, sleeps, early;
-    uint64_t late_ns, timer_ns; /* timer_ns: of a yield */
+    uint64_t late_ns;
     uint64_t seed;
 };
 
@@ -32,8 +31,7 @@ static enum vc_rest_kind turn(struct run *run, uint32_t work, uint64_t due_ns)
         run->sleeps++;
         run->early += run->now_ns + blocked_ns <= due_ns;
     } else if (rest.kind == VC_REST_YIELD) {
-        CHECK(rest.ns == VC_YIELD_NS || rest.ns == VC_YIELD_LITTLE_NS);
-        blocked_ns = rest.ns + run->timer_ns;
+        blocked_ns = VC_YIELD_NS;
     }
     if (blocked_ns > run->longest_ns)
         run->longest_ns = blocked_ns;
@@ -43,15 +41,15 @@ static enum vc_rest_kind turn(struct run *run, uint32_t work, uint64_t due_ns)
         run->worked_ns += run->now_ns - from_ns - blocked_ns;
     else
         run->spun_ns += run->now_ns - from_ns - blocked_ns;
-    vc_idle_spent(&run->idle, run->now_ns, work ? US : 0, work ? 0 : US, blocked_ns);
+    vc_idle_spent(&run->idle, work ? US : 0, work ? 0 : US, blocked_ns);
     return rest.kind;
 }
 
-static struct run begin(int busy_poll, enum vc_sched sched)
+static struct run begin(int busy_poll, int real_time)
 {
     struct run run = { .now_ns = 1000 * MS, .late_ns = 30 * US, .seed = 7 };
 
-    vc_idle_init(&run.idle, 50 * US, busy_poll, sched, run.now_ns);
+    vc_idle_init(&run.idle, 50 * US, busy_poll, real_time, run.now_ns);
     return run;
 }
 
@@ -59,7 +57,7 @@ static struct run begin(int busy_poll, enum vc_sched sched)
    before the departure. */
 static void test_half_blocked(uint64_t every_ns)
 {
-    struct run run = begin(0, VC_SCHED_USUAL);
+    struct run run = begin(0, 0);
     uint64_t due_ns = run.now_ns;
 
     for (int i = 0; i < 20000; i++) {
@@ -78,7 +76,7 @@ static void test_half_blocked(uint64_t every_ns)
 
 static void test_work_does_not_block(void)
 {
-    struct run run = begin(0, VC_SCHED_USUAL);
+    struct run run = begin(0, 0);
 
     for (int i = 0; i < 100000; i++)
         CHECK_EQ(turn(&run, 1, 0), VC_REST_NONE);
@@ -88,7 +86,7 @@ static void test_work_does_not_block(void)
 
 static void test_busy_poll(void)
 {
-    struct run run = begin(1, VC_SCHED_USUAL);
+    struct run run = begin(1, 0);
 
     for (int i = 0; i < 10000; i++)
         CHECK_EQ(turn(&run, 0, UINT64_MAX), VC_REST_SPIN);
@@ -97,7 +95,7 @@ static void test_busy_poll(void)
 /* Real time: 6 % of each second, in pieces below a millisecond. */
 static void test_yields(int busy_poll, uint32_t work)
 {
-    struct run run = begin(busy_poll, VC_SCHED_THROTTLED);
+    struct run run = begin(busy_poll, 1);
     uint64_t from_ns = run.now_ns;
 
     for (int second = 0; second < 5; second++) {
@@ -112,69 +110,9 @@ static void test_yields(int busy_poll, uint32_t work)
     CHECK(run.longest_ns < MS);
 }
 
-/* What is yielded in so many seconds of work, per mille. */
-static uint64_t yielded(struct run *run, uint64_t seconds)
-{
-    uint64_t from_ns = run->now_ns, blocked_ns = run->blocked_ns;
-
-    while (run->now_ns - from_ns < seconds * 1000 * MS)
-        CHECK(turn(run, 1, UINT64_MAX) != VC_REST_SLEEP);
-    return (run->blocked_ns - blocked_ns) / (seconds * MS);
-}
-
-static void stop(struct run *run)
-{
-    vc_idle_spent(&run->idle, run->now_ns, 40 * MS, 0, 0);
-}
-
-static int a_little(uint64_t per_mille)
-{
-    return per_mille == 9 || per_mille == 10;
-}
-
-/* Where nobody is throttled: 1 %; 6 % for a while after it was stopped, longer each time. */
-static void test_yields_when_stopped(void)
-{
-    struct run run = begin(0, VC_SCHED_SERVED);
-
-    run.timer_ns = 60 * US;
-    CHECK(a_little(yielded(&run, 3)));
-    vc_idle_spent(&run.idle, run.now_ns, VC_STOPPED_NS - 1, 0, 0); /* a long cycle */
-    CHECK(a_little(yielded(&run, 3)));
-    stop(&run); /* once: anything */
-    CHECK(a_little(yielded(&run, 4)));
-    for (uint64_t hold_s = 10; hold_s <= 40; hold_s *= 2) {
-        stop(&run);
-        yielded(&run, 1);
-        stop(&run);
-        CHECK(yielded(&run, 1) >= 60); /* what it kept from others is made up for */
-        CHECK(yielded(&run, hold_s - 2) >= 59);
-        yielded(&run, 2);
-        CHECK(a_little(yielded(&run, hold_s / 2)));
-    }
-    yielded(&run, 100);
-    stop(&run);
-    yielded(&run, 1);
-    stop(&run); /* long ago: short again */
-    CHECK(yielded(&run, 9) >= 59);
-    yielded(&run, 2);
-    CHECK(a_little(yielded(&run, 3)));
-    CHECK(run.longest_ns < MS);
-}
-
-static void test_class(void)
-{
-    CHECK_EQ(vc_threads_sched("6.1.0-18-amd64"), VC_SCHED_THROTTLED);
-    CHECK_EQ(vc_threads_sched("5.15.0"), VC_SCHED_THROTTLED);
-    CHECK_EQ(vc_threads_sched("6.11.2"), VC_SCHED_THROTTLED);
-    CHECK_EQ(vc_threads_sched("6.12.9-cloud"), VC_SCHED_SERVED);
-    CHECK_EQ(vc_threads_sched("7.0.1"), VC_SCHED_SERVED);
-    CHECK_EQ(vc_threads_sched("unknown"), VC_SCHED_THROTTLED);
-}
-
 static void test_sleep_counts_as_yield(void)
 {
-    struct run run = begin(0, VC_SCHED_THROTTLED);
+    struct run run = begin(0, 1);
 
     for (int i = 0; i < 2000; i++) {
         enum vc_rest_kind kind = turn(&run, i % 100 == 0, run.now_ns + MS);
@@ -204,7 +142,7 @@ static uint64_t bursts(struct run *run, uint64_t apart_ns)
 /* It spins after work where that paid off, and not where it did not. */
 static void test_hope(void)
 {
-    struct run run = begin(0, VC_SCHED_USUAL);
+    struct run run = begin(0, 0);
 
     run.late_ns = 0;
     run.idle.margin_ns = 0;
@@ -217,7 +155,7 @@ static void test_hope(void)
 
 static void test_margin(void)
 {
-    struct run run = begin(0, VC_SCHED_USUAL);
+    struct run run = begin(0, 0);
 
     run.late_ns = 80 * US;
     for (int i = 0; i < 3000; i++)
@@ -252,8 +190,6 @@ int main(void)
     test_yields(1, 0);
     test_yields(1, 1);
     test_yields(0, 1);
-    test_yields_when_stopped();
-    test_class();
     test_sleep_counts_as_yield();
     test_hope();
     test_margin();
