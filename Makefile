@@ -135,7 +135,7 @@ $(STAMPS)/deb-debs: Makefile
 
 FUZZ_SECONDS ?= 5
 
-test: build lint browser-debs flame-deps perf-deps lab-deps
+test: build lint browser-debs flame-deps perf-deps deb-deps
 	$(MAKE) -s -C tests/c check check-asan check-tsan
 	$(MAKE) -s -C tests/c fuzz FUZZ_SECONDS=$(FUZZ_SECONDS)
 	$(PY) -m pytest
@@ -171,7 +171,9 @@ lab-deps: debs deb-deps
 	@$(SYSTEM_PYTHON) tests/lab/deps.py
 lab: build lab-deps
 	@$(PY) -m tests.lab
-.PHONY: lab lab-deps
+lab-quick: build lab-deps
+	$(PY) -m pytest tests/lab -m lab_quick
+.PHONY: lab lab-quick lab-deps
 
 clean:
 	rm -rf build
