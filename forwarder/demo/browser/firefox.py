@@ -49,6 +49,10 @@ PREFERENCES: dict[str, bool | int | str] = {
     "dom.ipc.processPrelaunch.enabled": False,
     "extensions.update.enabled": False,
     "fission.autostart": False,
+    # A page that is taken for one in the background would be painted once a second.
+    "dom.min_background_timeout_value": 4,
+    "layout.testing.top-level-always-active": True,
+    "layout.throttled_frame_rate": 60,
     "media.autoplay.blocking_policy": 0,
     "media.autoplay.block-webaudio": False,
     "media.autoplay.default": 0,
