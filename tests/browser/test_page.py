@@ -116,7 +116,7 @@ async def test_a_damaged_code_is_not_read(browser: Driven) -> None:
           g.fillRect(0, 0, 640, 360);  // where nothing is drawn, nothing is read
           paintCode(g, 640, 360, bits);
           return { good: decodeCode(bits), bad: flipped.filter((b) => decodeCode(b)).length,
-                   blank, painted: reader.read(canvas) };
+                   blank: blank ?? null, painted: reader.read(canvas) };
         }"""
     )
     code = {"id": 5, "number": 1234, "clock": 5678}
