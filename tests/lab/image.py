@@ -187,9 +187,10 @@ printf '%s\\n' '{modules}' > "$1/etc/initramfs-tools/modules"
 
 AFTER = """#!/bin/sh
 set -e
-mkdir -p "$1/root/.ssh" "$1/etc/systemd/network" "$1/etc/systemd/system"
-chmod 700 "$1/root/.ssh"
-echo '{key}' > "$1/root/.ssh/authorized_keys"
+ssh="$1$(chroot "$1" sh -c 'echo ~root')/.ssh"
+mkdir -p "$ssh" "$1/etc/systemd/network" "$1/etc/systemd/system"
+chmod 700 "$ssh"
+echo '{key}' > "$ssh/authorized_keys"
 echo 'lab' > "$1/etc/hostname"
 cd "$1/etc/systemd/network"
 printf '[Match]\\nDriver=virtio_net\\n[Network]\\nDHCP=ipv4\\n' > 10-management.network
