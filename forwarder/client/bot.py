@@ -158,7 +158,8 @@ class Bot:
             if left <= 0 or client.control.closed_by_node is not None:
                 break
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._quit.wait(), left)
+                async with asyncio.timeout(left):
+                    await self._quit.wait()
             self._progress()
             self._publishing()
         if noise is not None:

@@ -118,7 +118,8 @@ class Control:
             assert session is not None
             session.ping()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(session.ended), PING_S)
+                async with asyncio.timeout(PING_S):
+                    await asyncio.shield(session.ended)
             if not session.ended.done() and session.silence_s < SILENCE_S:
                 continue
             if self._closing:
@@ -156,7 +157,8 @@ class Control:
         self, kind: type[BaseModel], *, timeout_s: float = REQUEST_TIMEOUT_S, **fields: Any
     ) -> Any:
         if kind is not wire.Join:
-            await asyncio.wait_for(self._ready.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._ready.wait()
         assert self._session is not None
         number, self._next_id = self._next_id, self._next_id + 1
         message = kind(id=number, **fields)

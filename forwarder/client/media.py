@@ -220,7 +220,8 @@ class Media:
             attempt += 1
             self._send_check(address)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.validated.wait(), FIRST_RETRY_S * min(attempt, 10))
+                async with asyncio.timeout(FIRST_RETRY_S * min(attempt, 10)):
+                    await self.validated.wait()
             if self.validated.is_set():
                 await asyncio.sleep(CHECK_S)
 

@@ -134,7 +134,8 @@ class CommandClient:
                 break
             self._progress.clear()
             try:
-                await asyncio.wait_for(self._progress.wait(), ANSWER_TIMEOUT_S)
+                async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                    await self._progress.wait()
             except TimeoutError:
                 raise DataPlaneLost(
                     f"no worker answered within {ANSWER_TIMEOUT_S:g} s; {command!r} was not sent"
@@ -173,7 +174,8 @@ class CommandClient:
 
     async def _answer(self, pending: _Pending) -> int:
         try:
-            return await asyncio.wait_for(asyncio.shield(pending.answer), ANSWER_TIMEOUT_S)
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                return await asyncio.shield(pending.answer)
         except TimeoutError:
             raise DataPlaneLost(
                 f"no answer to {pending.command!r} within {ANSWER_TIMEOUT_S:g} s"

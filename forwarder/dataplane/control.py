@@ -120,7 +120,8 @@ class Control:
         readable = asyncio.Event()
         loop.add_reader(self.sock.fileno(), readable.set)
         try:
-            await asyncio.wait_for(readable.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await readable.wait()
         except TimeoutError:
             raise DataPlaneLost(f"the data plane gave no answer within {timeout:g} s") from None
         finally:

@@ -307,7 +307,8 @@ class DataPlane:
                 watched = self._pid
                 watch, starvation = Watch(len(self.segments), self._stale_ns), Starvation(watched)
             try:
-                await asyncio.wait_for(self._ended.wait(), POLL_S)
+                async with asyncio.timeout(POLL_S):
+                    await self._ended.wait()
             except TimeoutError:
                 if self._restarting.locked():
                     continue
@@ -334,7 +335,8 @@ class DataPlane:
         if self._control is not None and self._pidfd >= 0 and not (again and self._service):
             try:
                 self._control.shutdown()
-                await asyncio.wait_for(self._ended.wait(), END_TIMEOUT_S)
+                async with asyncio.timeout(END_TIMEOUT_S):
+                    await self._ended.wait()
             except (DataPlaneLost, TimeoutError):
                 log.warning("the data plane %d did not end by itself", self._pid)
         await self._kill()

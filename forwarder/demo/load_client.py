@@ -156,7 +156,8 @@ async def audience(order: dict[str, Any], lead: Lead) -> dict[str, Any]:
             except (ClientError, SessionLost, TimeoutError):
                 refused += 1
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(lead.end.wait(), JOIN_GAP_S)
+                async with asyncio.timeout(JOIN_GAP_S):
+                    await lead.end.wait()
     return {"joins": joins, "joins_refused": refused}
 
 
