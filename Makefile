@@ -29,36 +29,32 @@ all: build
 
 setup: debs venv
 
+# Installs what is missing of the Debian packages $1.  Who is not root is told to run `make $2`, or
+# goes on without them where $2 is empty.
+define need_debs
+	@mkdir -p $(STAMPS)
+	@missing=""; for p in $(1); do \
+	  dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ]; then \
+	  echo "installing:$$missing" >&2; \
+	  apt-get update -q >&2 && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing >&2; \
+	elif [ -n "$$missing" ] && [ -n "$(2)" ]; then \
+	  echo "These Debian packages are missing:$$missing. Run 'make $(2)' as root once." >&2; exit 1; fi
+	@touch $@
+endef
+
 debs: $(STAMPS)/debs
 $(STAMPS)/debs: Makefile
-	@mkdir -p $(STAMPS)
-	@missing=""; for p in $(DEBS); do \
-	  dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
-	if [ -n "$$missing" ]; then \
-	  if [ "$$(id -u)" != 0 ]; then echo "These Debian packages are missing:$$missing. Run 'make debs' as root once." >&2; exit 1; fi; \
-	  echo "installing:$$missing"; \
-	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; fi
-	@touch $@
+	$(call need_debs,$(DEBS),debs)
 
 flame-deps: $(STAMPS)/flame-debs
 $(STAMPS)/flame-debs: Makefile $(STAMPS)/debs
-	@missing=""; for p in $(FLAME_DEBS); do \
-	  dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
-	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ]; then \
-	  echo "installing:$$missing"; \
-	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; fi
-	@touch $@
+	$(call need_debs,$(FLAME_DEBS),)
 .PHONY: flame-deps
 
 browser-debs: $(STAMPS)/browser-debs
 $(STAMPS)/browser-debs: Makefile $(STAMPS)/debs
-	@missing=""; for p in $(BROWSER_DEBS); do \
-	  dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
-	if [ -n "$$missing" ]; then \
-	  if [ "$$(id -u)" != 0 ]; then echo "These Debian packages are missing:$$missing. Run 'make browser-debs' as root once." >&2; exit 1; fi; \
-	  echo "installing:$$missing"; \
-	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; fi
-	@touch $@
+	$(call need_debs,$(BROWSER_DEBS),browser-debs)
 .PHONY: browser-debs
 
 venv: $(STAMPS)/venv
@@ -121,14 +117,7 @@ deb: deb-deps
 DEB_DEBS := mmdebstrap dpkg-dev python3 git
 deb-deps: $(STAMPS)/deb-debs
 $(STAMPS)/deb-debs: Makefile
-	@mkdir -p $(STAMPS)
-	@missing=""; for p in $(DEB_DEBS); do \
-	  dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
-	if [ -n "$$missing" ]; then \
-	  if [ "$$(id -u)" != 0 ]; then echo "These Debian packages are missing:$$missing. Run 'make deb-deps' as root once." >&2; exit 1; fi; \
-	  echo "installing:$$missing"; \
-	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; fi
-	@touch $@
+	$(call need_debs,$(DEB_DEBS),deb-deps)
 .PHONY: deb deb-deps
 
 # ---- test -----------------------------------------------------------------------------------
