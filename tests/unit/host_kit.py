@@ -23,6 +23,7 @@ XEON, EPYC, VM, ENA, LAPTOP, CLOUD = (
     "synthetic-laptop",
     "cloud-vm",
 )
+CAPTURED = {CLOUD, "lab-node"}  # read from a real host; make.py writes the others
 
 
 def copied(name: str, folder: Path) -> Path:

@@ -189,4 +189,4 @@ def test_the_synthetic_hosts_are_what_their_maker_writes(tmp_path, monkeypatch):
     make.write(tmp_path)
     for name in make.HOSTS:
         assert tree(tmp_path / name) == tree(FIXTURES / name)
-    assert {*make.HOSTS, CLOUD} == set(NAMES)
+    assert {*make.HOSTS, *CAPTURED} == set(NAMES)
