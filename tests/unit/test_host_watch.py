@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from host_kit import CLOUD, FIXTURES, NAMES, XEON, Tuned, copied, settings, tree
+from host_kit import CAPTURED, CLOUD, FIXTURES, NAMES, XEON, Tuned, copied, settings, tree
 
 from forwarder.errors import HostError
 from forwarder.host import evidence, stages, verdicts
