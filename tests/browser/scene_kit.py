@@ -124,3 +124,31 @@ def view_of(snapshot: dict[str, Any], publisher: Actor) -> dict[str, Any]:
 def picture(entries: list[dict[str, Any]]) -> dict[str, Any]:
     """The statistics of the picture that plays."""
     return next(r for r in entries if r["kind"] == "video" and r.get("framesDecoded"))
+
+
+async def published(actor: Actor) -> dict[str, Any]:
+    return dict(await actor.browser.call("published"))
+
+
+async def join_viewers(call: Scene, sender: Actor, viewers: tuple[Actor, ...]) -> None:
+    await session.join(sender, call.node, call.options)
+    for viewer in viewers:
+        await session.join(viewer, call.node, call.options, publish=False)
+        viewer.sends = False
+    for viewer in viewers:
+        await session.pictures(viewer, [sender])
+
+
+async def height(viewer: Actor, sender: Actor) -> int:
+    view = view_of(await viewer.browser.call("snapshot"), sender)
+    return int(picture(view["statistics"]["rtp"])["frameHeight"])
+
+
+async def state(viewer: Actor, sender: Actor) -> dict[str, int]:
+    rtp = view_of(await viewer.browser.call("snapshot"), sender)["statistics"]["rtp"]
+    audio = next(r for r in rtp if r["kind"] == "audio")
+    return {
+        "freezes": picture(rtp)["freezeCount"],
+        "audio": audio["packetsReceived"],
+        "audio_lost": audio["packetsLost"],
+    }

@@ -1,4 +1,4 @@
-"""Rates: feedback to publishers, a viewer on a weak link, layers.
+"""Rates: feedback to publishers, a viewer on a weak link.
 
 The links are slow by token buckets in a router of their own; pictures are random pixels, so that
 the encoder takes what it may.  Each test shows first that the unlimited sender exceeds the link.
@@ -13,19 +13,24 @@ from typing import Any
 
 import pytest
 from browser_kit import marks
-from scene_kit import Scene, patient, picture, scene, view_of
+from scene_kit import (
+    Scene,
+    height,
+    join_viewers,
+    patient,
+    picture,
+    published,
+    scene,
+    state,
+    view_of,
+)
 
-from forwarder.demo.browser import session
 from forwarder.demo.browser.cast import Actor
 from forwarder.demo.browser.options import FPS
 
 pytestmark = marks
 FREE_BPS, WIDE_BPS, NARROW_BPS = 50_000_000, 4_000_000, 800_000
 WIDE = "2 Mb/s on a link of 4 Mb/s"
-
-
-async def published(actor: Actor) -> dict[str, Any]:
-    return dict(await actor.browser.call("published"))
 
 
 async def estimate(actor: Actor) -> float:
@@ -125,69 +130,3 @@ async def test_a_viewer_on_a_weak_link_gets_the_low_layer(tmp_path: Path, fps: i
         audio = after["audio"] - before["audio"], after["audio_lost"] - before["audio_lost"]
         assert audio[1] < 0.01 * audio[0]
         assert await height(strong, sender) == 360
-
-
-async def join_viewers(call: Scene, sender: Actor, viewers: tuple[Actor, ...]) -> None:
-    await session.join(sender, call.node, call.options)
-    for viewer in viewers:
-        await session.join(viewer, call.node, call.options, publish=False)
-        viewer.sends = False
-    for viewer in viewers:
-        await session.pictures(viewer, [sender])
-
-
-async def height(viewer: Actor, sender: Actor) -> int:
-    view = view_of(await viewer.browser.call("snapshot"), sender)
-    return int(picture(view["statistics"]["rtp"])["frameHeight"])
-
-
-async def state(viewer: Actor, sender: Actor) -> dict[str, int]:
-    rtp = view_of(await viewer.browser.call("snapshot"), sender)["statistics"]["rtp"]
-    audio = next(r for r in rtp if r["kind"] == "audio")
-    return {
-        "freezes": picture(rtp)["freezeCount"],
-        "audio": audio["packetsReceived"],
-        "audio_lost": audio["packetsLost"],
-    }
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("codec", ["vp8", "vp9", "h264", "av1"])
-@patient
-async def test_twenty_switches_of_layers(tmp_path: Path, codec: str, fps: int = FPS) -> None:
-    """Nothing freezes, each switch is seen, and asks for one key frame at most."""
-    async with scene(tmp_path, simulcast_by=1, codec=codec, fps=fps) as call:
-        sender, viewer = call.actors
-        await join_viewers(call, sender, (viewer,))
-
-        async def both() -> bool:
-            video = [r for r in (await published(sender))["rtp"] if r["kind"] == "video"]
-            return len(video) == 2 and all(r["framesEncoded"] > 10 for r in video)
-
-        await call.until("both layers are sent", both, 20)
-        slots = (await session.about(viewer))["slots"]
-        mid = next(s["mid"] for s in slots if s["kind"] == "video" and s["state"] == "playing")
-        before, pli = await state(viewer, sender), await key_frames_asked(sender)
-        asked = []  # (key frames, freezes) after each switch
-        for turn in range(20):
-            layer = turn % 2
-            await viewer.browser.evaluate(
-                "(mid, layer) => lab.session.control.request('layer', { mid, layer })", mid, layer
-            )
-            wanted = 360 if layer else 180
-
-            async def seen(wanted: int = wanted) -> bool:
-                return await height(viewer, sender) == wanted
-
-            await call.until(f"switch {turn} to {wanted} lines", seen, 10)
-            now = await state(viewer, sender)
-            asked.append((await key_frames_asked(sender) - pli, now["freezes"] - before["freezes"]))
-        assert asked[-1][1] == 0, asked
-        assert asked[-1][0] <= 20, asked
-        view = view_of(await viewer.browser.call("snapshot"), sender)
-        assert (view["wrong"], view["wrong_seen"]) == (0, [])
-
-
-async def key_frames_asked(sender: Actor) -> int:
-    rtp = (await published(sender))["rtp"]
-    return sum(r.get("pliCount", 0) + r.get("firCount", 0) for r in rtp)
