@@ -38,6 +38,7 @@ def browser(me: int, other: int) -> Seen:
         "painted": 101,
         "due": 101,
         "pause_ms": 90.0,
+        "session": {"restarts": 0},
         "views": [
             {
                 "from": other,
@@ -116,6 +117,7 @@ def view(good: Evidence) -> Any:
         (lambda e: view(e).update(rendered=[[6005, 1]]), "only 1 of 75 frames"),
         (lambda e: view(e).update(decoded=[1, 3, 100]), "frames_lost 97"),
         (lambda e: view(e)["statistics"].update(state="failed"), "lost a connection"),
+        (lambda e: e.browsers[1].snapshot["session"].update(restarts=4), "2 restarted ICE 4 times"),
         (lambda e: view(e)["statistics"]["rtp"][0].update(freezeCount=1), "freezes 1"),
         (lambda e: view(e)["statistics"]["rtp"][0].update(codec="video/AV1"), "codec is av1"),
         (lambda e: view(e)["statistics"]["rtp"][1].update(totalAudioEnergy=0), "no audio_energy"),

@@ -91,6 +91,24 @@ async def test_codes_survive_the_codec(browser: Driven, codec: str) -> None:
     assert view["statistics"]["transport"]["srtpCipher"]
 
 
+async def test_what_arrives_is_counted(browser: Driven) -> None:
+    """The page restarts ICE when nothing comes any more: it must see that something comes."""
+    await browser.call("start", SOURCE)
+    await browser.call("selfTest", {"codec": "vp8", "timeoutMs": 20000})
+
+    async def arrived() -> Any:
+        return await browser.evaluate(
+            "async () => arrivedBytes(await lab.views.get(7).pc.getStats())"
+        )
+
+    async with asyncio.timeout(PATIENCE_S):
+        while not (first := await arrived()):
+            assert first is not None
+            await asyncio.sleep(POLL_S)
+        while await arrived() <= first:
+            await asyncio.sleep(POLL_S)
+
+
 async def test_a_strangers_picture_is_a_wrong_code(browser: Driven) -> None:
     await browser.call("start", SOURCE)
     # The viewer expects 8, the canvas paints 7.

@@ -326,6 +326,10 @@ def _faults(evidence: Evidence, report: Mapping[str, Any]) -> list[str]:
     for browser in evidence.browsers:
         if any(c["state"] != "connected" for c in _connections(browser)):
             faults.append(f"browser {browser.id} lost a connection")
+        # Nobody moves here: a page that looks for another way has lost count of what arrives.
+        session = browser.snapshot.get("session")
+        if session and session["restarts"] and not lossy:
+            faults.append(f"browser {browser.id} restarted ICE {session['restarts']} times")
         for view in browser.snapshot["views"]:
             for wrong in view["wrong_seen"]:
                 faults.append(f"{view['from']} to {browser.id}: a wrong code: {wrong}")

@@ -85,7 +85,7 @@ class Control {
 
 class Session {
   // options: {url, token, certHash, pairs, voices, codec, encodings, repair, feedback,
-  //           publish, timeoutMs}
+  //           publish, timeoutMs, holdGrowth}; with the last the lab calls grow() when it is time
   constructor(lab, options) {
     Object.assign(this, { lab, options, screens: new Map(), slots: new Map(), names: new Map() });
     this.resumes = [];
@@ -93,6 +93,8 @@ class Session {
     this.messages = { slot: 0, grow: 0, speaker: 0 };
     this.pairs = 0;
     this.offers = this.restarts = 0;
+    this.answers = []; // SDP, the first that of the join
+    this.turn = new Promise((resolve) => { this.joined = resolve; });
     this.speaker = null;
   }
 
@@ -106,6 +108,8 @@ class Session {
     const offer = await offered(pc, options);
     const welcome = await this.control.request("join", { v: 1, client: "vcfwd test page", offer });
     await pc.setRemoteDescription({ type: "answer", sdp: welcome.answer });
+    this.answers.push(welcome.answer);
+    this.joined();
     await connected(pc, options.timeoutMs);
     lab.painter.mediaAt = lab.painter.number;
     this.deafSince = performance.now();
@@ -146,7 +150,10 @@ class Session {
     if (message.type === "participant_joined") this.names.set(message.participant.id, message.participant.name);
     if (message.type === "slot") this.fill(message);
     if (message.type === "speaker") this.speaker = message.participant_id ?? null;
-    if (message.type === "grow") this.grow(message.pairs).catch((error) => console.error(`grow: ${error}`));
+    if (message.type === "grow") this.asked = message.pairs;
+    if (message.type === "grow" && !this.options.holdGrowth) {
+      this.grow(message.pairs).catch((error) => console.error(`grow: ${error}`));
+    }
     if (message.type === "closing") this.closing = message.reason;
   }
 
@@ -186,10 +193,16 @@ class Session {
     return mids.length ? mids : null;
   }
 
-  async negotiate() {
-    const offer = await offered(this.pc, this.options);
-    const { sdp } = await this.control.request("offer", { sdp: offer });
-    await this.pc.setRemoteDescription({ type: "answer", sdp });
+  // One exchange at a time: "grow" may lie right behind the welcome, whose answer is not set yet.
+  negotiate() {
+    const done = this.turn.then(async () => {
+      const offer = await offered(this.pc, this.options);
+      const { sdp } = await this.control.request("offer", { sdp: offer });
+      await this.pc.setRemoteDescription({ type: "answer", sdp });
+      this.answers.push(sdp);
+    });
+    this.turn = done.catch(() => {});
+    return done;
   }
 
   async grow(pairs) {
@@ -202,9 +215,8 @@ class Session {
   // Chromium binds its socket to an address and gathers once: when the address goes, nothing but an
   // ICE restart finds the new one.
   async listen() {
-    const report = await this.pc.getStats(), now = performance.now();
-    const bytes = [...report.values()].find(({ type }) => type === "transport")?.bytesReceived;
-    if (bytes !== this.heardBytes) {
+    const bytes = arrivedBytes(await this.pc.getStats()), now = performance.now();
+    if (bytes !== this.heardBytes || bytes === null) {
       this.heardBytes = bytes;
       this.deafSince = now;
     }
@@ -237,7 +249,7 @@ class Session {
   about() {
     return {
       participant_id: this.participant, resumes: this.resumes, lost: this.lost, messages: this.messages,
-      slots: [...this.slots.values()], offers: this.offers, restarts: this.restarts, pairs: this.pairs, speaker: this.speaker,
+      slots: [...this.slots.values()], offers: this.offers, restarts: this.restarts, pairs: this.pairs, asked: this.asked ?? 0, speaker: this.speaker,
       lines: this.pc.getTransceivers().length, closing: this.closing ?? null,
     };
   }

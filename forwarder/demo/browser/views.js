@@ -177,7 +177,7 @@ function play(track) {
 }
 
 const WANTED = {
-  "inbound-rtp": ["kind", "mid", "packetsReceived", "packetsLost", "framesDecoded", "framesDropped", "freezeCount",
+  "inbound-rtp": ["kind", "mid", "ssrc", "packetsReceived", "packetsLost", "framesDecoded", "framesDropped", "freezeCount",
     "frameWidth", "frameHeight", "totalAudioEnergy", "nackCount", "pliCount", "retransmittedPacketsReceived",
     "keyFramesDecoded", "totalFreezesDuration", "bytesReceived", "totalSamplesReceived", "concealedSamples", "jitterBufferDelay"],
   "outbound-rtp": ["kind", "mid", "packetsSent", "framesEncoded", "framesSent", "nackCount", "pliCount", "firCount",
@@ -185,6 +185,15 @@ const WANTED = {
     "frameHeight", "rid", "targetBitrate", "bytesSent"],
   "transport": ["srtpCipher", "dtlsState", "dtlsRole", "iceState", "tlsVersion", "selectedCandidatePairChanges"],
 };
+
+// Bytes that have come, RTCP included; null when the browser does not count them.  Firefox counts them
+// for each candidate pair, not for the transport.
+function arrivedBytes(report) {
+  const told = [...report.values()].filter(({ bytesReceived }) => bytesReceived !== undefined);
+  const of = (wanted) => told.filter(({ type }) => type === wanted).map(({ bytesReceived }) => bytesReceived);
+  const counts = of("transport").length ? of("transport") : of("candidate-pair");
+  return counts.length ? counts.reduce((sum, count) => sum + count, 0) : null;
+}
 
 // {transport, rtp: [{kind, codec, ...}], availableOutgoingBitrate}
 async function statistics(pc) {
