@@ -34,6 +34,7 @@ LINGER_S = 20.0  # so long a retransmitted last flight of the client is answered
 MTU = 1200  # bytes of a DTLS datagram that leaves
 HANDSHAKE_BYTES_MAX = 64 * 1024  # received for one handshake
 RECORD_HEAD = 13  # RFC 6347 section 4.1
+RECORD_MAX = 2**14  # bytes of a record's content
 HANDSHAKE, CLIENT_HELLO = 22, 1
 DTLS_1_2 = 0xFEFD
 LABEL = b"EXTRACTOR-dtls_srtp"  # RFC 5764 section 4.2
@@ -45,11 +46,7 @@ PROFILES = {  # OpenSSL's names
     Suite.SHA1: b"SRTP_AES128_CM_SHA1_80",
 }
 SUITES = (Suite.GCM, Suite.SHA1)
-HASHES: dict[str, hashes.HashAlgorithm] = {
-    "sha-256": hashes.SHA256(),
-    "sha-384": hashes.SHA384(),
-    "sha-512": hashes.SHA512(),
-}
+HASHES = {"sha-256": "sha256", "sha-384": "sha384", "sha-512": "sha512"}  # OpenSSL's names
 
 
 @dataclass(frozen=True)
@@ -125,10 +122,10 @@ class Endpoint:
                 raise Rejected("too_many_bytes")
         self._connection.bio_write(data)
         try:
-            if self.done:
-                # Reading is what makes OpenSSL answer a repeated Finished (RFC 6347 4.2.4).
-                self._connection.recv(MTU)
-                return Output(self._outgoing())
+            # Reading is what makes OpenSSL answer a repeated Finished (RFC 6347 4.2.4).  What else
+            # the client sends is read until nothing is left of it, so that nothing piles up.
+            while self.done:
+                self._connection.recv(RECORD_MAX)
             self._connection.do_handshake()
         except SSL.WantReadError:
             return Output(self._outgoing())
@@ -155,11 +152,12 @@ class Endpoint:
         return self._outgoing()
 
     def _keys(self) -> SrtpKeys:
-        certificate = self._connection.get_peer_certificate(as_cryptography=True)
+        certificate = self._connection.get_peer_certificate()
         algorithm = HASHES.get(self._algorithm)
         if certificate is None or algorithm is None:
             raise Rejected("no_certificate")
-        if certificate.fingerprint(algorithm).hex(":").upper() != self._fingerprint.upper():
+        # By OpenSSL: what it took for a certificate may be none to a parser that is more strict.
+        if certificate.digest(algorithm).decode() != self._fingerprint.upper():
             raise Rejected("wrong_fingerprint")
         profile = self._connection.get_selected_srtp_profile()
         suite = next((s for s, name in PROFILES.items() if name == profile), None)
@@ -309,9 +307,12 @@ class DtlsServer:
         for who, item in self._expected.items():
             if item.endpoint is not None:
                 try:
-                    sends += [(who, data) for data in item.endpoint.retransmit()]
+                    flight = item.endpoint.retransmit()
                 except Rejected as why:
                     self._fail(item, why)
+                    continue
+                self.counters["retransmitted"] += bool(flight)
+                sends += [(who, data) for data in flight]
         for who in [w for w, (until, _) in self._finished.items() if now >= until]:
             del self._finished[who]
         return sends, late

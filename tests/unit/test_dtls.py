@@ -9,8 +9,9 @@ import time
 from collections import deque
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 from dtls_kit import Peer, make_certificate
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 from forwarder.ice import dtls
 from forwarder.ice.dtls import DtlsServer, Identity
@@ -154,6 +155,56 @@ def test_another_certificate_gets_neither_keys_nor_the_last_flight(identity: Ide
     assert not peer.done
     assert server.counters["wrong_fingerprint"] == 1
     assert server.receive(WHO, peer.step()[0] if flight else b"\x16" * 30, 0.0).datagrams == ()
+
+
+def peer_of_version(version: int) -> Peer:
+    """Its certificate claims to be of this version of X.509."""
+    peer = Peer(b"SRTP_AEAD_AES_128_GCM")
+    certificate, key = make_certificate("odd")
+    der, usual = certificate.public_bytes(Encoding.DER), bytes.fromhex("a003020102")
+    assert der.count(usual) == 1
+    odd = der.replace(usual, usual[:-1] + bytes([version]))
+    loaded = crypto.load_certificate(crypto.FILETYPE_ASN1, odd)
+    peer.fingerprint = loaded.digest("sha256").decode()
+    context = SSL.Context(SSL.DTLS_CLIENT_METHOD)
+    context.set_options(SSL.OP_NO_QUERY_MTU)
+    context.set_tlsext_use_srtp(b"SRTP_AEAD_AES_128_GCM")
+    context.use_certificate(loaded)
+    context.use_privatekey(key)
+    peer.connection = SSL.Connection(context)
+    peer.connection.set_connect_state()
+    peer.connection.set_ciphertext_mtu(dtls.MTU)
+    return peer
+
+
+@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL X509 objects is deprecated")
+@pytest.mark.parametrize("honest", [True, False])
+def test_a_certificate_that_only_openssl_takes_is_judged_by_its_fingerprint(
+    identity: Identity, honest: bool
+) -> None:
+    """Python's parser raises for a sixth version of X.509: no remote may make it."""
+    server, peer = DtlsServer(identity), peer_of_version(5)
+    server.expect(WHO, "sha-256", peer.fingerprint if honest else "AA", 0.0)
+    flight = peer.step()
+    for _ in range(6):
+        outputs = [server.receive(WHO, data, 0.0) for data in flight]
+        flight = [d for o in outputs for data in o.datagrams for d in peer.step(data)]
+    assert server.counters["completed"] == honest
+    assert server.counters["wrong_fingerprint"] == (not honest)
+
+
+def test_what_a_client_sends_after_its_handshake_does_not_pile_up(identity: Identity) -> None:
+    """Application data, many records in a datagram: read, and gone."""
+    server, peer = DtlsServer(identity), Peer(b"SRTP_AEAD_AES_128_GCM")
+    server.expect(WHO, "sha-256", peer.fingerprint, 0.0)
+    handshake(server, peer, random.Random(1))
+    for _ in range(50):
+        for _ in range(20):
+            peer.connection.send(bytes(30))
+        assert server.receive(WHO, b"".join(peer.outgoing()), 1.0) == dtls.NOTHING
+    _, endpoint = server._finished[WHO]
+    with pytest.raises(SSL.WantReadError):
+        endpoint._connection.recv(100)
 
 
 def test_no_state_before_a_client_hello_and_none_for_strangers(identity: Identity) -> None:
