@@ -6,8 +6,8 @@
     OPTIONS                     200, Accept-Post or Accept-Patch
 
 Each request carries a join token for the room as bearer.  The node always answers; a WHEP client
-that would have the server offer gets 406, and so does a WHIP client of which the node cannot take
-every track.  `{id}` cannot be guessed.  `participant`: only this one, else who speaks.  `layer`:
+that would have the server offer gets 422, and so does a WHIP client of which the node cannot take
+every track (RFC 9725 sections 4.4.2 and 4.4.3).  `{id}` cannot be guessed.  `participant`: only this one, else who speaks.  `layer`:
 "low", "high", a rid or a number (0 is the lowest), else what the network allows.
 """
 
@@ -65,7 +65,7 @@ def _dispatch(methods: Mapping[str, Handler]) -> Handler:
 def _refused(error: CodedError) -> Response:
     status = error.status
     if error.code is ErrorCode.CODEC_UNSUPPORTED:
-        status = 406  # the body is SDP as asked for; what it offers is not acceptable
+        status = 422  # the body is SDP as asked for; what it offers cannot be processed
     response = problem(error.code, str(error), status=status)
     if status == 503:
         response.headers["retry-after"] = str(RETRY_S)

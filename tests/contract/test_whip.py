@@ -5,11 +5,12 @@ The status codes of RFC 9725, and where they are shown here:
     200  DELETE; OPTIONS; an ICE restart       201  a_publisher_gets_an_answer_and_a_session
     204  trickle                               400  SDP or a fragment that is malformed
     401  no token (with WWW-Authenticate)      404  rooms and sessions that are not there
-    405  methods                               406  what is not acceptable, as a whole or at all
+    405  methods                               406  an Accept header that leaves out the answer
     412  an ETag of another ICE session        415  other media types
-    428  PATCH without If-Match                503  with Retry-After: too many handshakes
-    307  is for load balancers; 422 and 501 are for nodes without trickle, restart or setup:active:
-         setup:active is accepted, trickle and restart are there
+    422  tracks that cannot all be taken       428  PATCH without If-Match
+    503  with Retry-After: too many handshakes
+    307  is for load balancers, and 301 and 302 for nobody; 422 to a PATCH or to setup:active is for
+         nodes that lack one of them: trickle, restart and setup:active are there
 
 Beyond it: 403 for a role, 409 for a full room, 413 for a body that is too long.
 """
@@ -134,17 +135,17 @@ REFUSED: list[tuple[str, str, dict[str, Any], int, str]] = [
     ("empty", "whip", {"body": ""}, 400, "bad_message"),
     ("garbage", "whip", {"body": "v=0\r\nhello"}, 400, "bad_message"),
     ("too long", "whip", {"body": "v=0\r\n" + "a" * 70_000}, 413, "too_large"),
-    ("a viewer's offer", "whip", {"body": VIEW}, 406, "codec_unsupported"),
-    ("a publisher's offer", "whep", {"body": PUBLISH}, 406, "codec_unsupported"),
+    ("a viewer's offer", "whip", {"body": VIEW}, 422, "codec_unsupported"),
+    ("a publisher's offer", "whep", {"body": PUBLISH}, 422, "codec_unsupported"),
     (
         "codecs of another world",
         "whep",
         {"body": VIEW.replace("opus", "speex").replace("VP8", "H265").replace("H264", "H266")},
-        406,
+        422,
         "codec_unsupported",
     ),
     ("no such layer", "whep?layer=a%20b", {"body": VIEW}, 400, "bad_message"),
-    ("two pictures", "whip", {"body": TWO}, 406, "codec_unsupported"),
+    ("two pictures", "whip", {"body": TWO}, 422, "codec_unsupported"),
     ("nobody of that name", "whep?participant=pX", {"body": VIEW}, 404, "no_such_participant"),
 ]
 
