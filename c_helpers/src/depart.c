@@ -28,7 +28,9 @@ static void shed_head(struct vc_worker *w, struct vc_route *route, uint64_t gone
         return;
     }
     vc_route_shed(w, route, limit, reason);
-    if (route->switch_at == UINT64_MAX)
+    if (route->found_ns)
+        route->switch_at = limit;
+    else
         vc_route_close_gate(w, route);
 }
 

@@ -238,8 +238,9 @@ static void begin_restored(struct vc_worker *w, struct vc_route *route)
 
 void vc_route_next_found(struct vc_worker *w, struct vc_route *route)
 {
-    route->switch_at = w->watches[route->feeds[0].source].announced;
-    vc_route_enqueue(w, route);
+    route->found_ns = w->now_ns;
+    route->found_at = w->watches[route->feeds[0].source].announced;
+    vc_switch_cut(w, route);
 }
 
 void vc_route_begin(struct vc_worker *w, struct vc_route *route, int restored)
@@ -254,6 +255,7 @@ static void cancel_next(struct vc_worker *w, struct vc_route *route)
 {
     vc_route_detach(w, route, 1, VC_COPY_DROP_FILTER);
     route->switch_at = UINT64_MAX;
+    route->found_ns = 0;
     route->waits = 0;
 }
 
@@ -299,6 +301,7 @@ void vc_route_switch(struct vc_worker *w, struct vc_route *route)
     route->feeds[1].source = VC_NONE;
     link_feed(w, id);
     route->switch_at = UINT64_MAX;
+    route->found_ns = 0;
     route->switched = 1;
     vc_route_forget(route);
     vc_route_take_types(route);
@@ -386,11 +389,13 @@ void vc_route_announce(struct vc_worker *w, uint32_t id, uint64_t to)
     watch->announced = to;
     for (uint32_t at = watch->first; at != VC_NONE; at = feed_of(w, at)->next) {
         struct vc_route *route = feed_route(w, at);
-        int open = (at & 1) ? route->switch_at != UINT64_MAX : route->gate_open;
+        int open = (at & 1) ? route->found_ns != 0 : route->gate_open;
 
         w->c.copies += to - from;
         if (open && !route->paused && w->node->legs[route->leg].sendable) {
             w->c.queued += to - from;
+            if (vc_unlikely(route->found_ns))
+                vc_switch_cut(w, route);
             vc_route_enqueue(w, route);
             continue;
         }

@@ -37,6 +37,8 @@ struct vc_route_types { /* payload types */
 struct vc_route {
     struct vc_feed feeds[2]; /* current, next */
     uint64_t switch_at;      /* the current feed ends here; UINT64_MAX: no end in sight */
+    uint64_t found_ns;       /* when feed 1's key frame was found; 0: it was not */
+    uint64_t found_at;       /* what feed 0's source had announced then */
     struct vc_numbering numbering;
     uint64_t digest;
     uint64_t since_ns;       /* age in the queue counts from here at the earliest */
@@ -95,8 +97,8 @@ static inline void vc_route_forget(struct vc_route *route)
 void vc_route_take_types(struct vc_route *route);
 /* Takes the next feed as the current one. */
 void vc_route_switch(struct vc_worker *w, struct vc_route *route);
-/* For switch.h: serves a feed from a recent key frame (1: there was one); asks for one; ends the
-   current feed where the next one begins; finds the first one in [from, to), or `to`. */
+/* For switch.h: serves a feed from a recent key frame (1: there was one); asks for one; says that
+   the next feed begins at its cursor; finds the first key frame in [from, to), or `to`. */
 int vc_route_fast_start(struct vc_worker *w, struct vc_route *route, uint32_t which);
 void vc_route_ask(struct vc_worker *w, struct vc_route *route, uint32_t which);
 void vc_route_next_found(struct vc_worker *w, struct vc_route *route);

@@ -5,6 +5,7 @@
 #include "timeline.h"
 
 #define SLACK_MS 1u /* a key frame may be so much older than what has left: one picture, twice */
+#define FRAME_TAIL 32u /* packets: the end of a frame is among the last so many */
 #define TRUST_S 5u  /* reports that move a stream farther from its arrivals are not believed */
 
 static const struct vc_source *source_of(const struct vc_worker *w, const struct vc_route *route,
@@ -128,6 +129,57 @@ uint64_t vc_switch_find(struct vc_worker *w, struct vc_route *route, uint64_t ke
         key = vc_route_find_key(source, key + 1, to);
     return key;
 }
+
+/* ---- where the old source ends ----------------------------------------------------------- */
+
+/* The timestamp of feed 0's frame that was the newest when the key frame was found.  0, or -1. */
+static int find_frame(const struct vc_worker *w, const struct vc_route *route, uint32_t *timestamp)
+{
+    uint64_t at = route->found_at;
+    struct vc_slot_head head;
+    int known = 0;
+
+    while (at > 0 && route->found_at - at < FRAME_TAIL) {
+        if (vc_history_read(&source_of(w, route, 0)->history, --at, &head))
+            break;
+        if (!known || is_later(head.rtp.timestamp, *timestamp))
+            *timestamp = head.rtp.timestamp;
+        known = 1;
+    }
+    return known ? 0 : -1;
+}
+
+/* Where that frame ends: behind its marker, or before the next one if that was lost. */
+static uint64_t frame_end(const struct vc_worker *w, const struct vc_route *route)
+{
+    uint64_t end = w->watches[route->feeds[0].source].announced;
+    uint64_t at = route->found_at > FRAME_TAIL ? route->found_at - FRAME_TAIL : 0;
+    struct vc_slot_head head;
+    uint32_t timestamp = 0;
+
+    if (!route->gate_open || find_frame(w, route, &timestamp))
+        return route->found_at;
+    for (; at < end; at++) {
+        if (vc_history_read(&source_of(w, route, 0)->history, at, &head))
+            continue;
+        if (is_later(head.rtp.timestamp, timestamp))
+            return at;
+        if (head.rtp.timestamp == timestamp && head.rtp.marker)
+            return at < route->found_at ? route->found_at : at + 1;
+    }
+    return w->now_ns - route->found_ns < VC_CUT_WAIT_NS ? UINT64_MAX : end;
+}
+
+void vc_switch_cut(struct vc_worker *w, struct vc_route *route)
+{
+    if (route->switch_at != UINT64_MAX)
+        return;
+    route->switch_at = frame_end(w, route);
+    if (route->switch_at != UINT64_MAX)
+        vc_route_enqueue(w, route);
+}
+
+/* ---- the change -------------------------------------------------------------------------- */
 
 void vc_switch_taken(struct vc_worker *w, struct vc_route *route)
 {

@@ -2,9 +2,10 @@
 /* A change of source on a living route.
 
    A gated route goes on with the old source (feed 0) until the new one (feed 1) gives a key frame
-   that comes after everything that the old one has sent; another route changes at once.  Sequence
-   numbers and ids of frames go on (numbering.h, rewrite.h), and a sender report with the new
-   mapping follows the first packet.  Timestamps:
+   that comes after everything that the old one has sent; another route changes at once.  The frame
+   of the old one that has begun by then is let through to its end, VC_CUT_WAIT_NS at most, so that
+   no decoder gets half of it.  Sequence numbers and ids of frames go on (numbering.h, rewrite.h),
+   and a sender report with the new mapping follows the first packet.  Timestamps:
 
      both sources are of one leg: by its sender's own reports (timeline.h).  While one of these is
                                   missing, or the key frame is older than what has left, the
@@ -25,6 +26,7 @@
 #include "history.h"
 
 #define VC_ALIGN_WAIT_NS 3000000000ull
+#define VC_CUT_WAIT_NS 50000000ull
 
 struct vc_route;
 struct vc_worker;
@@ -37,6 +39,9 @@ void vc_switch_resume(struct vc_worker *w, struct vc_route *route);
 uint64_t vc_switch_find(struct vc_worker *w, struct vc_route *route, uint64_t key, uint64_t to);
 /* 1: a key frame with this timestamp can be changed at. */
 int vc_switch_fits(struct vc_worker *w, struct vc_route *route, uint32_t timestamp);
+/* Feed 1's key frame was found; more of one of the feeds came.  Sets switch_at once the end of feed
+   0 is known. */
+void vc_switch_cut(struct vc_worker *w, struct vc_route *route);
 /* Feed 1 is about to take the place of feed 0: what must be known of that one is remembered. */
 void vc_switch_taken(struct vc_worker *w, struct vc_route *route);
 /* The next packet to leave is the first of its stream: sets ts_offset. */

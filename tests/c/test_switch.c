@@ -48,6 +48,50 @@ static void test_layers(uint32_t worker_cnt, enum vc_codec codec, enum form low,
     stage_close();
 }
 
+/* Packets of a frame come one by one, and a change falls into the middle: the old frame is let
+   through to its end, and the new one begins with its first packet. */
+static void test_whole_frames(uint32_t worker_cnt)
+{
+    stage_open(worker_cnt, VC_CODEC_VP8, FORM_15, FORM_15, 0);
+    encoders[0].apart_ns = 12 * WORLD_MS;
+    encoders[1].apart_ns = 5 * WORLD_MS;
+    stage_run(100);
+    for (uint32_t i = 1; i <= 20; i++) {
+        CHECK_EQ(stage_switch(i % 2), VC_STATUS_OK);
+        stage_run(400 + i * 7);
+        CHECK_EQ(video.from, i % 2);
+    }
+    CHECK_EQ(video.changes, 20);
+    CHECK_EQ(video.halves, 0);
+    CHECK(video.clock_error_max < 90);
+    stage_close();
+}
+
+/* The end of the old frame never comes: it is given up, by the next one or by time. */
+static void test_no_end(uint32_t worker_cnt, int next)
+{
+    uint32_t waited = 0;
+
+    stage_open(worker_cnt, VC_CODEC_VP8, FORM_15, FORM_15, 0);
+    encoders[0].apart_ns = 12 * WORLD_MS;
+    stage_run(700);
+    CHECK_EQ(stage_switch(1), VC_STATUS_OK);
+    while (!world.node->routes[1].found_ns && waited++ < 100)
+        stage_run(1);
+    CHECK(encoders[0].part > 0);
+    encoders[0].loses_end = next;
+    encoders[0].silent = !next;
+    CHECK_EQ(video.changes, 0);
+    for (waited = 0; !video.changes && waited < 200; waited++)
+        stage_run(1);
+    CHECK(waited < (next ? 34 : VC_CUT_WAIT_NS / WORLD_MS + 34));
+    CHECK_EQ(video.halves, 1);
+    stage_run(100);
+    CHECK_EQ(video.from, 1);
+    CHECK_EQ(video.halves, 1);
+    stage_close();
+}
+
 /* Changes that come faster than an encoder minds requests: each still costs one. */
 static void test_hasty(uint32_t worker_cnt)
 {
@@ -388,6 +432,9 @@ int main(void)
         test_layers(n, VC_CODEC_VP9, FORM_7, FORM_15, 1);
         test_layers(n, VC_CODEC_H264, FORM_NONE, FORM_NONE, 0);
         test_layers(n, VC_CODEC_AV1, FORM_NONE, FORM_NONE, 1);
+        test_whole_frames(n);
+        test_no_end(n, 0);
+        test_no_end(n, 1);
         test_hasty(n);
         test_waits_for_reports(n);
         test_never_a_report(n);

@@ -20,10 +20,14 @@ struct encoder {
     enum form form;
     uint32_t leg, ssrc, clock_hz, base; /* base: timestamp at time 0 */
     uint64_t delay_ns;                  /* from capture to here */
+    uint64_t apart_ns;                  /* the packets of a frame */
     uint64_t next_ns, index, report_ns; /* next_ns: of capture */
     uint16_t picture, frame;
     uint8_t tl0, key, tid;
+    uint32_t part; /* of the frame, the next to be sent; and whether it is a key frame */
+    int is_key;
     int wants_key, silent, reports;
+    int loses_end; /* of this frame */
     uint64_t report_lie_ns; /* added to what its reports say of the time */
     uint32_t keys;
 };
@@ -35,6 +39,7 @@ struct watcher { /* what came of one outgoing stream */
     uint16_t seq;
     uint8_t pt;
     uint32_t timestamp, frames, packets, reports, base; /* base: out timestamp at origin_ns */
+    uint32_t parts, halves; /* packets of the newest frame; frames that were not whole */
     uint64_t capture_ns, origin_ns, arrival_ns;
     struct vc_ids ids;
     uint16_t picture;   /* in 15 bits, whatever the last form was */

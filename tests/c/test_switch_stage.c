@@ -97,9 +97,9 @@ static void send_packet(struct encoder *e, uint8_t which, int first, int last, i
     world_put(&world, world.parties[e->leg].owner, e->leg, sealed, item.dst_sz);
 }
 
-static void send_frame(struct encoder *e, uint8_t which)
+static void begin_frame(struct encoder *e)
 {
-    int key = e->wants_key && e->codec != VC_CODEC_OPAQUE, n = e->codec == VC_CODEC_OPAQUE ? 1 : 3;
+    int key = e->wants_key && e->codec != VC_CODEC_OPAQUE;
 
     e->picture = (e->picture + 1) & (e->form == FORM_7 ? 0x7f : 0x7fff);
     e->frame++;
@@ -107,9 +107,30 @@ static void send_frame(struct encoder *e, uint8_t which)
     e->tl0 = (uint8_t)(e->tl0 + !e->tid);
     e->key = (uint8_t)(e->key + key) & 0x1f;
     e->keys += key;
-    for (int i = 0; i < n; i++)
-        send_packet(e, which, i == 0, i == n - 1, key, e->next_ns);
+    e->is_key = key;
     e->wants_key = 0;
+}
+
+static uint32_t parts_of(const struct encoder *e)
+{
+    return e->codec == VC_CODEC_OPAQUE ? 1 : 3;
+}
+
+static void send_part(struct encoder *e, uint8_t which)
+{
+    int last = e->part == parts_of(e) - 1;
+
+    if (e->part == 0)
+        begin_frame(e);
+    if (last && e->loses_end)
+        e->index++;
+    else
+        send_packet(e, which, e->part == 0, last, e->is_key, e->next_ns);
+    e->part++;
+    if (!last)
+        return;
+    e->part = 0;
+    e->loses_end = 0;
     e->next_ns += e->codec == VC_CODEC_OPAQUE ? 20 * WORLD_MS : FRAME_NS;
 }
 
@@ -223,9 +244,14 @@ static void got_media(struct watcher *at, const uint8_t *data, uint32_t sz)
     off = payload_sz - 110; /* sizes never change: it ends as it was sent */
     CHECK_EQ(off, codec == VC_CODEC_VP8 ? vp8_sz[encoders[payload[off]].form] :
                   codec == VC_CODEC_VP9 ? vp9_sz[encoders[payload[off]].form] : 1);
-    if (!at->begun || vc_load_be64(payload + off + 2) != at->capture_ns || payload[off] != at->from)
+    if (!at->begun || vc_load_be64(payload + off + 2) != at->capture_ns ||
+        payload[off] != at->from) {
+        at->halves += at->begun && at->parts != parts_of(&encoders[payload[off]]);
+        at->parts = 0;
         check_frame(at, rtp.timestamp, vc_load_be64(payload + off + 2), payload[off],
                     payload[off + 1], &ids);
+    }
+    at->parts++;
     CHECK_EQ(rtp.timestamp, at->timestamp);
     CHECK(!memcmp(&ids, &at->ids, sizeof ids));
     at->lax = 0;
@@ -341,8 +367,8 @@ void stage_run(uint32_t ms)
         for (uint8_t k = 0; k < ENCODERS; k++) {
             struct encoder *e = &encoders[k];
 
-            while (!e->silent && e->next_ns + e->delay_ns <= world.now_ns)
-                send_frame(e, k);
+            while (!e->silent && e->next_ns + e->delay_ns + e->part * e->apart_ns <= world.now_ns)
+                send_part(e, k);
             if (e->reports && world.now_ns >= e->report_ns) {
                 send_report(e);
                 e->report_ns = world.now_ns + 900 * WORLD_MS;
