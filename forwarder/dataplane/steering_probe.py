@@ -19,6 +19,7 @@ from pathlib import Path
 
 from forwarder.dataplane import bpf
 from forwarder.dataplane.steering_errors import SteeringError
+from forwarder.net.drivers import why_no_zerocopy
 
 PATHS = ("xdp-zerocopy", "xdp-native", "xdp-generic")
 
@@ -26,14 +27,6 @@ KERNEL_FLOOR = (5, 10)
 
 # enum netdev_xdp_act (include/uapi/linux/netdev.h)
 ACT_BASIC, ACT_REDIRECT, ACT_ZEROCOPY = 1, 2, 8
-
-# Driver -> first kernel on which its zero-copy is trusted. Not here: copy mode. Sources: reports
-# of other AF_XDP users, and the lab's igb.
-ZEROCOPY_TRUSTED = {"i40e": (5, 19), "igb": (6, 14), "mlx5_core": (6, 1)}
-ZEROCOPY_DISTRUSTED = {
-    "ice": "its zero-copy is reported to corrupt memory",
-    "gve": "its zero-copy still copies in the driver",
-}
 
 # One page less headroom (256) and the skb's tail: what a native program without frags support
 # can take, Ethernet header included.
@@ -149,15 +142,9 @@ def _zerocopy(facts: Facts, native: PathProbe) -> PathProbe:
     if facts.features is not None and not facts.features & ACT_ZEROCOPY:
         virtual = ": a virtual pair, whose packets are always copied" if driver == "veth" else ""
         return PathProbe(name, False, f"the driver {driver} has no zero-copy{virtual}")
-    if driver in ZEROCOPY_DISTRUSTED:
-        return PathProbe(name, False, f"the driver {driver}: {ZEROCOPY_DISTRUSTED[driver]}")
-    floor = ZEROCOPY_TRUSTED.get(driver)
-    if floor is None:
-        why = f"the driver {driver} is not on the list of those whose zero-copy is known to be safe"
-        return PathProbe(name, False, why)
-    if facts.kernel < floor:
-        why = "the zero-copy of the driver {} is trusted from Linux {}.{} on".format(driver, *floor)
-        return PathProbe(name, False, why)
+    refusal = why_no_zerocopy(driver, facts.kernel)
+    if refusal:
+        return PathProbe(name, False, refusal)
     return PathProbe(name, True, f"the driver {driver} is on the list of safe zero-copy drivers")
 
 

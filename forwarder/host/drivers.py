@@ -1,43 +1,18 @@
-"""What vcfwd knows of network drivers: drivers.toml, read once.
-
-A driver that is not in it gets the careful answers: no zero-copy, and every change of its rings
-or queues taken for a reset of its link.
-"""
+"""What the table of drivers (net/drivers.py) says of a NIC of this host."""
 
 from __future__ import annotations
 
-import re
-import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import Any
 
 from forwarder.host.facts import Facts, Nic
-
-FILE = Path(__file__).with_name("drivers.toml")
-
-
-@dataclass(frozen=True)
-class Driver:
-    """A row of drivers.toml; see there."""
-
-    name: str
-    native: str = ""
-    zerocopy: str = ""
-    allowed: bool = False
-    why_not: str = "the driver is not in vcfwd's table"
-    ntuple: bool = False
-    resets: tuple[str, ...] = ("channels", "rings", "xdp", "features")
-    outage: str = "several seconds"
-    mtu: int = 1500
-    channels: str = "combined"
-    source: str = ""
+from forwarder.net import drivers
+from forwarder.net.drivers import Driver, since
 
 
 @dataclass(frozen=True)
 class Drivers:
-    table: dict[str, Driver]
+    table: Mapping[str, Driver]
 
     def of(self, name: str) -> Driver:
         return self.table.get(name) or Driver(name)
@@ -51,33 +26,34 @@ class Drivers:
         return f"resets the link: it is gone for {row.outage}"
 
     def quote(self, nic: Nic, release: tuple[int, int]) -> str:
-        """A sentence on what the driver can do on this kernel."""
+        """The driver's row in a sentence, as it counts on this kernel."""
         row = self.of(nic.driver)
         if nic.driver not in self.table:
             return f"{nic.name}: driver {nic.driver or '(none)'} is not in vcfwd's table"
-        native = since(row.native, release)
-        zero = since(row.zerocopy, release)
-        copies = "zero-copy from " + row.zerocopy if row.zerocopy else "no zero-copy"
-        if zero and not row.allowed:
-            copies = f"zero-copy is not allowed: {row.why_not}"
-        elif zero:
-            copies = "zero-copy is allowed"
-        mtu = f", MTU at most {row.mtu}" if row.mtu else ""
-        way = "native XDP" if native else f"no native XDP before {row.native}"
-        return f"{nic.name}: driver {nic.driver}: {way}{mtu}; {copies}"
+        way = "native XDP" if since(row.native, release) else f"no native XDP before {row.native}"
+        if row.mtu:
+            way += f", MTU at most {row.mtu}"
+        reset = f"{', '.join(row.resets) or 'nothing'} resets the link"
+        return "; ".join(
+            (
+                f"{nic.name}: driver {nic.driver}: {way}",
+                _zerocopy(row, release),
+                f"{'rules' if row.ntuple else 'no rules'} for ports",
+                f"channels {row.channels}",
+                f"{reset} ({row.outage})" if row.resets else reset,
+                f"source: {row.source}",
+            )
+        )
 
 
-def since(version: str, release: tuple[int, int]) -> bool:
-    """Whether the kernel is as new as that; empty: no kernel is."""
-    match = re.match(r"(\d+)\.(\d+)", version)
-    return match is not None and release >= (int(match[1]), int(match[2]))
+def _zerocopy(row: Driver, release: tuple[int, int]) -> str:
+    if not row.zerocopy:
+        return f"no zero-copy: {row.why_not}"
+    if not since(row.zerocopy, release):
+        return f"zero-copy from {row.zerocopy}"
+    refusal = drivers.why_no_zerocopy(row.name, release)
+    return refusal or "zero-copy is allowed"
 
 
-@cache
 def load() -> Drivers:
-    rows: dict[str, dict[str, Any]] = tomllib.loads(FILE.read_text())
-    table = {}
-    for name, row in rows.items():
-        resets = tuple(row.pop("resets"))
-        table[name] = Driver(name, resets=resets, **row)
-    return Drivers(table)
+    return Drivers(drivers.load())

@@ -20,7 +20,7 @@ from .test_steer import class_of
 NONE = bpf.XdpState(0, "none", "")
 GOOD = Facts(
     ifname="eth9",
-    driver="mlx5_core",
+    driver="i40e",
     hardware_type=1,
     mtu=1500,
     features=1 | 2 | 4 | 8,
@@ -55,7 +55,8 @@ JUDGEMENTS = {
     "no redirect": ({"features": 1}, (False, False, True), "cannot redirect"),
     "jumbo frames": ({"mtu": 9000}, (False, False, True), "MTU 9000"),
     "veth": ({"driver": "veth", "features": 0x67}, (False, True, True), "always copied"),
-    "a distrusted driver": ({"driver": "ice"}, (False, True, True), "corrupt memory"),
+    "ice": ({"driver": "ice"}, (False, True, True), "corrupted memory in 2026"),
+    "mlx5": ({"driver": "mlx5_core"}, (False, True, True), "memory corruption in 2026"),
     "an unlisted driver": ({"driver": "newnic"}, (False, True, True), "not on the list"),
     "trusted, but later": (
         {"driver": "igb", "kernel": (6, 1)},

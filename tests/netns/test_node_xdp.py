@@ -214,6 +214,10 @@ def test_doctor_tells_and_touches_nothing(lab: Lab, site: Site) -> None:
         "xdp-zerocopy": False, "xdp-native": True, "xdp-generic": True, "udp": True,
     }  # fmt: skip
     assert usable(found, "lo")["xdp-native"] is False
+    told = {item["name"]: item["driver"] for item in found["interfaces"]}
+    assert told["lo"] == ""
+    for words in ("in0: driver veth: native XDP", "EOPNOTSUPP", "channels rx-tx", "source: "):
+        assert words in told["in0"], "the row of host/drivers.toml"
     status, found = doctor(site, "--config", str(site.config_file))
     assert (status, found["chosen"]) == (0, "xdp-native")
     assert everything(lab) == before
