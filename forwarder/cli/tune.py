@@ -147,12 +147,16 @@ def plan(
 ) -> None:
     """Which cores do what, and every step: now -> wanted, why, its risk, the line by hand.
 
+    With --json the sentences that explain the cores go to standard error.
+
     Example: vcfwd tune plan --nic eth1
     """
-    from forwarder.host.describe import plan_json, plan_lines
+    from forwarder.host.describe import plan_json, plan_lines, plan_notes
 
     with _opened("plan", config, root, nic) as (_, survey):
         if json_:
+            for note in plan_notes(survey):
+                print(note, file=sys.stderr)
             print(json.dumps(plan_json(survey)))
             return
         for line in plan_lines(survey):

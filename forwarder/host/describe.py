@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
+from forwarder.errors import HostError
 from forwarder.host import cpulist
 from forwarder.host.facts import Facts, Nic
 from forwarder.host.site import Survey
@@ -15,21 +17,17 @@ def steps(survey: Survey) -> list[Step]:
     """Every step that applies, met or not, in order."""
     found: list[Step] = []
     for stage in STAGES:
-        try:
+        with suppress(HostError):  # not applicable, or plan_notes tells
             found += stage.plan(survey.site)
-        except NotApplicable:
-            continue
     return found
 
 
 def plan_json(survey: Survey) -> dict[str, Any]:
+    """What programs read; the sentences that explain it are `plan_notes`."""
     layout = survey.site.layout
     return {
         "workers": list(layout.cpus),
         "housekeeping": list(layout.housekeeping),
-        "supervisor": list(layout.supervisor),
-        "nics": [nic.name for nic in survey.site.nics],
-        "notes": [*survey.notes, *layout.why],
         "steps": [
             {
                 "stage": step.stage,
@@ -44,13 +42,26 @@ def plan_json(survey: Survey) -> dict[str, Any]:
     }
 
 
+def plan_notes(survey: Survey) -> list[str]:
+    """Why these cores, and which stages could not be planned."""
+    notes = [*survey.notes, *survey.site.layout.why]
+    for stage in STAGES:
+        try:
+            stage.plan(survey.site)
+        except NotApplicable:
+            continue
+        except HostError as reason:
+            notes.append(f"{stage.name} is not planned: {reason}")
+    return notes
+
+
 def plan_lines(survey: Survey) -> list[str]:
     layout = survey.site.layout
     lines = [
         f"workers       {cpulist.show(layout.cpus)}",
         f"housekeeping  {cpulist.show(layout.housekeeping)}",
         f"supervisor    {cpulist.show(layout.supervisor)}",
-        *(f"  {why}" for why in (*survey.notes, *layout.why)),
+        *(f"  {why}" for why in plan_notes(survey)),
     ]
     stage = ""
     for step in steps(survey):

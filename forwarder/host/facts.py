@@ -15,13 +15,16 @@ from functools import cached_property
 from typing import Any
 
 from forwarder.host import cpulist, vectors
-from forwarder.host.root import Host
+from forwarder.host.root import Host, Unreadable
 from forwarder.host.vectors import Vector
 
 _CPU = "/sys/devices/system/cpu"
 _NODE = "/sys/devices/system/node"
 NICS_MAX = 256
 """Interfaces that are looked at."""
+_TUNNELS = ("vxlan", "geneve", "gre", "gretap", "wireguard", "ipip", "sit")
+_TUNNEL_TYPES = ("768", "769", "776", "778", "823")
+"""ARPHRD_TUNNEL, TUNNEL6, SIT, IPGRE, IP6GRE (include/uapi/linux/if_arp.h)."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,8 @@ def _cpus(host: Host, nodes: dict[int, tuple[int, ...]]) -> tuple[Cpu, ...]:
         here = f"{_CPU}/cpu{number}"
         caches = [e for e in host.names(f"{here}/cache") if re.fullmatch(r"index\d+", e)]
         last = f"{here}/cache/{max(caches, key=lambda e: int(e[5:]))}" if caches else ""
-        siblings = _list(host, f"{here}/topology/thread_siblings_list") or (number,)
+        siblings = _list(host, f"{here}/topology/thread_siblings_list")
+        siblings = tuple(sorted({number, *siblings}))
         shared = _list(host, f"{last}/shared_cpu_list") if last else ()
         size = (host.read(f"{last}/size") or "") if last else ""
         found.append(Cpu(number, home.get(number, min(nodes)), siblings, shared, size))
@@ -182,31 +186,48 @@ def nic(host: Host, name: str) -> Nic:
     most = channels.get("combined_max") or channels.get("rx_max") or count
     entries = host.names(here)
     lower = tuple(e.removeprefix("lower_") for e in entries if e.startswith("lower_"))
-    flags = int(host.read(f"{here}/flags") or "0", 16)
+    flags = _number(host.read(f"{here}/flags"), 16)
     return Nic(
         name=name,
         kind=_kind(host, name, driver),
         driver=driver,
         node=node_of(host, name),
         up=bool(flags & 1),
-        mtu=int(host.read(f"{here}/mtu") or "0"),
+        mtu=_number(host.read(f"{here}/mtu")),
         queues=count,
         queues_max=max(count, most),
         master=host.link(f"{here}/master"),
         lower=lower,
-        vectors=vectors.read(host, name),
+        vectors=_vectors(host, name),
         ethtool=tool,
     )
+
+
+def _number(text: str | None, base: int = 10) -> int:
+    """Zero: there is none."""
+    try:
+        return int(text or "0", base)
+    except ValueError:
+        return 0
+
+
+def _vectors(host: Host, name: str) -> tuple[Vector, ...]:
+    """None where only root may read /proc/interrupts: the stage that needs them says so."""
+    try:
+        return vectors.read(host, name)
+    except Unreadable:
+        return ()
 
 
 def _kind(host: Host, name: str, driver: str) -> str:
     here = f"/sys/class/net/{name}"
     kind = (host.read(f"{here}/uevent") or "").partition("DEVTYPE=")[2].partition("\n")[0]
-    if host.read(f"{here}/type") == "772":
+    hardware = host.read(f"{here}/type") or ""
+    if hardware == "772":
         return "loopback"
     if kind in ("bond", "vlan", "bridge", "macvlan", "macvtap"):
         return "macvlan" if kind == "macvtap" else kind
-    if kind in ("vxlan", "geneve", "gre", "gretap", "wireguard", "ipip", "sit") or driver == "tun":
+    if kind in _TUNNELS or driver == "tun" or hardware in _TUNNEL_TYPES:
         return "tunnel"
     if host.exists(f"{here}/device"):
         return "physical"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 
-from forwarder.host import cpulist, settings
+from forwarder.host import cpulist, settings, vectors
 from forwarder.host.channels import settled
 from forwarder.host.facts import Nic
 from forwarder.host.root import Host
@@ -30,7 +30,7 @@ class Irq(Stage):
     def plan(self, site: Site) -> list[Step]:
         found: list[Step] = []
         for nic in self.each_nic(site):
-            for vector in nic.vectors:
+            for vector in nic.vectors or vectors.read(site.host, nic.name):  # or: needs root
                 if vector.of_queue and vector.queue >= settled(site, nic):
                     continue  # goes with its channel
                 key = f"irq:{nic.name}:{vector.role}:{vector.queue}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import subprocess
+from dataclasses import replace
 
 from forwarder.host import cpulist, settings
 from forwarder.host.root import Host
@@ -59,6 +60,8 @@ class Isolation(Stage):
         text = f"[Unit]\nDescription=vcfwd: cores of the workers\n\n[Slice]\nAllowedCPUs={cpus}"
         found = list(self.steps(site, f"file:{SLICE}", text, lifetime=PERSISTENT))
         found += self.steps(site, f"file:{UNIT}", unit, lifetime=PERSISTENT)
+        then = "systemctl daemon-reload && systemctl start vcfwd.slice"
+        found = [replace(step, shell=f"{step.shell} && {then}") for step in found]
         return found + self._in_cgroup(site, f"text:{PARTITION}", "isolated")
 
     def judge(self, site: Site, steps: list[Step]) -> Verdict:

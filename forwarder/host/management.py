@@ -45,11 +45,11 @@ def _default_routes(host: Host) -> list[str]:
     found = []
     for line in (host.read("/proc/net/route") or "").splitlines()[1:ROUTES_MAX]:
         words = line.split()
-        if len(words) > 7 and int(words[1], 16) == 0 and int(words[7], 16) == 0:
+        if len(words) > 7 and {*words[1], *words[7]} == {"0"}:
             found.append(words[0])
     for line in (host.read("/proc/net/ipv6_route") or "").splitlines()[:ROUTES_MAX]:
         words = line.split()
-        if len(words) > 9 and int(words[0], 16) == 0 and words[1] == "00" and words[9] != "lo":
+        if len(words) > 9 and {*words[0], *words[1]} == {"0"} and words[9] != "lo":
             found.append(words[9])
     return found
 

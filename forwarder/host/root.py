@@ -37,6 +37,25 @@ class Nics(Protocol):
     def set(self, nic: str, section: str, name: str, value: str) -> None: ...
 
 
+def _is_nic(sections: Any) -> bool:
+    """Whether it has the shape of net.ethtool's sections."""
+    if not isinstance(sections, dict) or not all(isinstance(v, dict) for v in sections.values()):
+        return False
+
+    def holds(name: str, kind: type) -> bool:
+        return all(isinstance(value, kind) for value in sections.get(name, {}).values())
+
+    table = sections.get("rss", {}).get("table", [])
+    return (
+        all(holds(name, int) for name in ("channels", "rings", "coalesce"))
+        and all(holds(name, str) for name in ("driver", "hash", "rules"))
+        and holds("features", dict)
+        and all({"on", "fixed"} <= set(each) for each in sections.get("features", {}).values())
+        and isinstance(table, list)
+        and all(isinstance(queue, int) and queue >= 0 for queue in table)
+    )
+
+
 class CapturedNics:
     """DIR/ethtool.json: a NIC's name -> its sections, as net.ethtool reads them."""
 
@@ -50,8 +69,8 @@ class CapturedNics:
             return {}
         except ValueError as error:
             raise HostError(f"{self._file}: not JSON: {error}: take the capture again") from error
-        if not isinstance(found, dict):
-            raise HostError(f"{self._file}: must be an object with the names of NICs")
+        if not isinstance(found, dict) or not all(map(_is_nic, found.values())):
+            raise HostError(f"{self._file}: not what `tune capture` writes: take the capture again")
         return found
 
     def read(self, nic: str) -> dict[str, Any]:

@@ -54,7 +54,10 @@ def read(host: Host, key: str) -> str | None:
         return _read_ethtool(host, rest)
     if kind == "irq":
         number = vectors.number(host, *_irq(rest))
-        return None if number is None else _cpus(host.read(_affinity(number)))
+        if number is None:
+            return None
+        text = host.read(_affinity(number))
+        return None if text is None else _cpus(_affinity(number), text)
     if kind == "dir":
         return PRESENT if host.path(rest).is_dir() else ABSENT
     if kind == "file":
@@ -66,9 +69,9 @@ def read(host: Host, key: str) -> str | None:
     if kind == "choice":
         return text.partition("[")[2].partition("]")[0] or text
     if kind == "cpus":
-        return _cpus(text)
+        return _cpus(rest, text)
     if kind == "mask":
-        return cpulist.show(cpulist.parse_mask(text))
+        return _mask(rest, text)
     return " ".join(text.split())
 
 
@@ -106,7 +109,8 @@ def shell(host: Host, key: str, value: str) -> str:
         if value == ABSENT:
             return f"rm -f {rest}"
         lines = " ".join(shlex.quote(line) for line in value.split("\n"))
-        return f"printf '%s\\n' {lines} > {rest}"
+        folder = os.path.dirname(rest)
+        return f"mkdir -p {folder} && printf '%s\\n' {lines} > {rest}"
     if rest.startswith("/proc/sys/"):
         name = rest.removeprefix("/proc/sys/").replace("/", ".")
         return f"sysctl -w {name}={shlex.quote(value)}"
@@ -117,8 +121,18 @@ def shell(host: Host, key: str, value: str) -> str:
 # ---- the kinds -------------------------------------------------------------------------------
 
 
-def _cpus(text: str | None) -> str | None:
-    return None if text is None else cpulist.show(cpulist.parse(text))
+def _cpus(place: str, text: str) -> str:
+    try:
+        return cpulist.show(cpulist.parse(text))
+    except ValueError:
+        raise HostError(f"{place}: not a list of processors: {text[:40]!r}") from None
+
+
+def _mask(place: str, text: str) -> str:
+    try:
+        return cpulist.show(cpulist.parse_mask(text))
+    except ValueError:
+        raise HostError(f"{place}: not a mask of processors: {text[:40]!r}") from None
 
 
 def _irq(rest: str) -> tuple[str, str, str]:

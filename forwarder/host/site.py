@@ -114,21 +114,32 @@ def _targets(found: Facts, names: Sequence[str]) -> tuple[list[str], frozenset[s
             near = difflib.get_close_matches(name, found.nics, 1, 0.5)
             hint = f"; did you mean {near[0]}?" if near else f": there are {', '.join(found.nics)}"
             raise NoSuchNic(f"there is no interface {name}{hint}")
-        if nic.kind == "bond":
-            targets += [n for n in found.nics if found.nics[n].master == name]
-        elif nic.kind == "vlan" and nic.lower:
-            parents.add(nic.lower[0])
-            targets.append(nic.lower[0])
-        elif nic.kind in ("bridge", "macvlan", "tunnel", "loopback"):
-            raise NoSuchNic(_refusal(nic, found))
-        else:
-            targets.append(name)
+        carriers = _carriers(found, nic)
+        targets += carriers
+        if nic.kind == "vlan":
+            parents.update(carriers)
     return list(dict.fromkeys(targets)), frozenset(parents)
+
+
+def _carriers(found: Facts, nic: Nic, depth: int = 0) -> list[str]:
+    """The interfaces that carry the frames of one: a VLAN may lie on a bond."""
+    if nic.kind == "bond":
+        below = [other for other in found.nics.values() if other.master == nic.name]
+    elif nic.kind == "vlan":
+        below = [found.nics[name] for name in nic.lower if name in found.nics]
+    elif nic.kind in ("bridge", "macvlan", "tunnel", "loopback"):
+        raise NoSuchNic(_refusal(nic, found))
+    else:
+        return [nic.name]
+    if not below or depth > len(found.nics):
+        raise NoSuchNic(f"{nic.name} is a {nic.kind} without an interface below it: add one first")
+    return [name for other in below for name in _carriers(found, other, depth + 1)]
 
 
 def _refusal(nic: Nic, found: Facts) -> str:
     ports = [n for n in found.nics if found.nics[n].master == nic.name] or list(nic.lower)
     if nic.kind == "loopback":
         return f"{nic.name} is the loopback interface: there is nothing to tune"
+    ports = ports or [n for n, other in found.nics.items() if other.kind == "physical"]
     use = f"use {' or '.join(ports)}" if ports else "use the physical interface below it"
     return f"{nic.name} is a {nic.kind}: XDP cannot bypass the kernel there; {use}"

@@ -118,6 +118,8 @@ class Stage:
             return Verdict(self.name, State.NOT_APPLICABLE, str(reason))
         except Unreadable as reason:
             return Verdict(self.name, State.UNKNOWN, f"needs root: {reason}")
+        except HostError as reason:
+            return Verdict(self.name, State.UNKNOWN, str(reason))
         return self.judge(site, steps)
 
     def judge(self, site: Site, steps: list[Step]) -> Verdict:
