@@ -382,6 +382,25 @@ def test_an_estimate_lowers_and_paces() -> None:
     assert not rooms.drain_dirty()
 
 
+def test_estimates_that_lie_harm_nobody_else() -> None:
+    """REMB of nothing is no estimate; of next to nothing, or of more than there is, the liar gets
+    what it asked for, within the limits of pacing, and the others what they had."""
+    rooms, track, liar, honest = call()
+    rooms.on_estimate(liar.leg, 0, 6.0)
+    assert not rooms.drain_dirty()
+    assert at(liar, track) == 1
+    for second, bps in enumerate((10**10, 1, 10**10, *[1] * 12), 7):
+        rooms.on_estimate(liar.leg, bps, float(second))
+        rate = plan(rooms).legs[liar.leg].rate_bps
+        assert PACE_MIN_BPS <= rate <= rooms.state.limits.start_rate
+    assert at(liar, track) == PAUSED  # for seconds it said nothing else
+    assert at(honest, track) == 1
+    assert plan(rooms).legs[honest.leg].rate_bps == plan(call()[0]).legs[honest.leg].rate_bps
+    rooms.on_estimate(liar.leg, 10**10, 60.0)
+    rooms.tick(300.0)
+    assert at(liar, track) != PAUSED
+
+
 def test_sound_is_never_paused() -> None:
     rooms, track, weak, _ = call("single")
     rooms.on_estimate(weak.leg, 10_000, 10.0)
