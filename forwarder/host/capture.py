@@ -158,7 +158,7 @@ def clean(name: str, text: str) -> str:
     if name.startswith("/etc/NetworkManager"):
         return "\n".join(line for line in text.splitlines() if line.startswith("["))
     if name.startswith("/etc/network/"):
-        return "\n".join(line for line in text.splitlines() if "ethtool -" in line)
+        return "\n".join(x for x in text.splitlines() if conflicts.IFUPDOWN_LINE.match(x))
     return _IP.sub("0.0.0.0", _MAC.sub("00:00:00:00:00:00", text))
 
 

@@ -16,7 +16,7 @@ TO_DO = (State.NOT, State.PARTLY, State.CONFLICT)
 def check(where: Site, chosen: Sequence[Stage]) -> list[Verdict]:
     banned = cpulist.show((*where.layout.cpus, *where.layout.idle))
     try:
-        others = conflicts.find(where.host, banned)
+        others = conflicts.find(where.host, banned, cpulist.show(where.layout.housekeeping))
     except Unreadable:
         others = []
     found = []
