@@ -4,7 +4,9 @@
 #include "node.h"
 #include "timeline.h"
 
-#define SLACK_MS 1u /* a key frame may be so much older than what has left: one picture, twice */
+/* A key frame may seem so much older than what has left: it is the same picture, encoded again, and
+   the reports are not exact (Chromium's are wrong by up to 2 ms each).  Below any sender's period. */
+#define SLACK_MS 10u
 #define FRAME_TAIL 32u /* packets: the end of a frame is among the last so many */
 #define TRUST_S 5u  /* reports that move a stream farther from its arrivals are not believed */
 

@@ -15,7 +15,8 @@
                                   the old and the first of the new one.
 
    They never go back, and the first is a tick ahead at least: two encodings of one picture have one
-   timestamp, and two pictures never do.  That tick (up to 1 ms) is taken back by the next change.
+   timestamp, and two pictures never do.  What that adds (up to 10 ms, where reports are not exact)
+   is taken back by the next change.
 
    All of it belongs to the worker that owns the route's leg. */
 #ifndef VC_SWITCH_H

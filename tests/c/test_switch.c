@@ -358,6 +358,27 @@ static void test_same_picture(void)
     stage_close();
 }
 
+/* Reports that are wrong by some ms: a key frame of the picture that has just left seems older, and
+   is taken all the same. */
+static void test_inexact(int64_t error_ms)
+{
+    uint32_t asked;
+
+    stage_open(1, VC_CODEC_VP8, FORM_15, FORM_15, 0);
+    encoders[1].report_lie_ns = (uint64_t)error_ms * WORLD_MS;
+    stage_run(700);
+    asked = stage_asked();
+    for (uint32_t i = 1; i <= 20; i++) {
+        CHECK_EQ(stage_switch(i % 2), VC_STATUS_OK);
+        stage_run(410);
+        CHECK_EQ(video.from, i % 2);
+        CHECK(stage_asked() - asked <= i);
+    }
+    CHECK_EQ(video.changes, 20);
+    CHECK(video.clock_error_max < 90 * 9);
+    stage_close();
+}
+
 /* A sender that lies about its clock by an hour is not believed; by a second it is, forwards. */
 static void test_lies(void)
 {
@@ -448,6 +469,8 @@ int main(void)
     test_id_given_anew(0);
     test_id_given_anew(1);
     test_same_picture();
+    test_inexact(4);
+    test_inexact(-4);
     test_lies();
     test_types();
     test_resends();
