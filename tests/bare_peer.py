@@ -1,15 +1,19 @@
 """A WebRTC client of its bare bones: an offer, STUN, DTLS, SRTP, each of which a test can bend.
 
-Nothing is sent but what is asked for.  As a program it is many clients on one host at once:
+Nothing is sent but what is asked for, and again what is not answered: checks each RESEND_S, flights
+of DTLS by OpenSSL's timer (1 s, doubling).  As a program it is many clients on one host at once:
 
-    python bare_peer.py '{"url", "ca", "token", "room", "count", "at_once"}'
+    python bare_peer.py '{"url", "ca", "token", "room", "count", "at_once", "kind", "media"}'
 
-joins so many viewers and prints {"connected", "failed": {why: n}, "seconds"}.
+joins so many (`kind`: whep, by default, or whip) and prints {"connected", "failed": {why: n},
+"seconds", "retransmitted": flights}.  `media` true: viewers are connected when a packet that opens
+has come, and publishers send sound until a line or the end comes on stdin, once all have joined.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import secrets
@@ -99,7 +103,10 @@ class Peer:
         self.sock.setblocking(False)
         self.media: list[bytes] = []
         """Sealed datagrams that came instead of an answer."""
+        self.retransmitted = 0
+        """Flights of DTLS that were sent again."""
         self._out: pylibsrtp.Session | None = None
+        self._in: pylibsrtp.Session | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -146,69 +153,95 @@ class Peer:
         )
         assert found, made.text
         self.node = (found[1], int(found[2]))
+        if ":" in found[1] and self.sock.family is socket.AF_INET:
+            self.sock.close()
+            self.sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+            self.sock.setblocking(False)
 
     # ---- on the wire ------------------------------------------------------------------------
 
     def send(self, data: bytes) -> None:
         self.sock.sendto(data, self.node)
 
-    def binding_request(self) -> bytes:
-        """An authentic check that nominates."""
+    def of_answer(self, name: str) -> str:
+        """An attribute's value."""
+        found = re.search(rf"^a={name}:(\S+)", self.answer, re.MULTILINE)
+        assert found, self.answer
+        return found[1]
 
-        def of_answer(name: str) -> str:
-            found = re.search(rf"^a={name}:(\S+)", self.answer, re.MULTILINE)
-            assert found, self.answer
-            return found[1]
-
+    def binding_request(self, *, nominate: bool = True) -> bytes:
+        """An authentic check."""
         message = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
-        message.attributes["USERNAME"] = f"{of_answer('ice-ufrag')}:{self.ufrag}"
+        message.attributes["USERNAME"] = f"{self.of_answer('ice-ufrag')}:{self.ufrag}"
         message.attributes["PRIORITY"] = 1
         message.attributes["ICE-CONTROLLING"] = 1
-        message.attributes["USE-CANDIDATE"] = None
-        message.add_message_integrity(of_answer("ice-pwd").encode())
+        if nominate:
+            message.attributes["USE-CANDIDATE"] = None
+        message.add_message_integrity(self.of_answer("ice-pwd").encode())
         return bytes(message)
 
-    async def _answers(self, sends: list[bytes], first: range) -> bytes:
-        """Sends, again from time to time, until a datagram with such a first byte comes."""
-        loop, deadline = asyncio.get_running_loop(), time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline:
-            for data in sends:
-                self.send(data)
-            until = time.monotonic() + RESEND_S
-            while (left := until - time.monotonic()) > 0:
-                try:
-                    data = await asyncio.wait_for(loop.sock_recv(self.sock, 4096), left)
-                except (TimeoutError, ConnectionError):
-                    break
-                if data and data[0] in first:
-                    return data
-                self.media.append(data)
-        raise TimeoutError(f"no datagram of {first} within {PATIENCE_S:g} s")
+    async def _next(self, first: range, seconds: float) -> bytes:
+        """The next datagram with such a first byte; none of it within so long: b""."""
+        loop, until = asyncio.get_running_loop(), time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            try:
+                data = await asyncio.wait_for(loop.sock_recv(self.sock, 4096), left)
+            except (TimeoutError, ConnectionError):
+                break
+            if data and data[0] in first:
+                return data
+            self.media.append(data)
+        return b""
 
     async def check(self) -> None:
-        await self._answers([self.binding_request()], range(4))
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            self.send(self.binding_request())
+            if await self._next(range(4), RESEND_S):
+                return
+        raise TimeoutError(f"no answer to a check within {PATIENCE_S:g} s")
 
     async def handshake(self) -> None:
         """DTLS to its end, and the keys of SRTP."""
+        deadline = time.monotonic() + PATIENCE_S
         flight = self.dtls.step()
-        while not self.dtls.done:
-            data = await self._answers(flight, range(20, 64))
-            flight = self.dtls.step(data) or flight
-        for data in flight:
-            self.send(data)
-        key, salt, *_ = self.dtls.keys(Suite.GCM)
-        self._out = pylibsrtp.Session(
-            pylibsrtp.Policy(
-                key=key + salt,
-                ssrc_type=pylibsrtp.Policy.SSRC_ANY_OUTBOUND,
-                srtp_profile=pylibsrtp.Policy.SRTP_PROFILE_AEAD_AES_128_GCM,
-            )
-        )
+        while True:
+            for data in flight:
+                self.send(data)
+            if self.dtls.done:
+                break
+            data = await self._next(range(20, 64), self.dtls.timeout())
+            flight = self.dtls.step(data) if data else self.dtls.again()
+            self.retransmitted += bool(flight and not data)
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the handshake did not end within {PATIENCE_S:g} s")
+        key, salt, in_key, in_salt = self.dtls.keys(Suite.GCM)
+        self._out = _session(key + salt, pylibsrtp.Policy.SSRC_ANY_OUTBOUND)
+        self._in = _session(in_key + in_salt, pylibsrtp.Policy.SSRC_ANY_INBOUND)
 
     async def connect(self, client: httpx.AsyncClient) -> None:
         await self.join(client)
         await self.check()
         await self.handshake()
+
+    async def hears(self) -> None:
+        """Until an RTP packet comes that opens."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            data = self.media.pop() if self.media else await self._next(range(128, 192), RESEND_S)
+            if len(data) > 12 and not 64 <= data[1] & 0x7F < 96:  # RFC 5761 section 4
+                with contextlib.suppress(pylibsrtp.Error):
+                    self.open_rtp(data)
+                    return
+        raise TimeoutError(f"no media within {PATIENCE_S:g} s")
+
+    def open_rtp(self, data: bytes) -> bytes:
+        assert self._in is not None
+        return bytes(self._in.unprotect(data))
+
+    def open_rtcp(self, data: bytes) -> bytes:
+        assert self._in is not None
+        return bytes(self._in.unprotect_rtcp(data))
 
     def seal_rtp(self, packet: bytes) -> bytes:
         assert self._out is not None
@@ -222,10 +255,25 @@ class Peer:
         self.send(bytes(self._out.protect_rtcp(compound)))
 
 
-async def _crowd(order: dict[str, Any]) -> dict[str, Any]:
-    """Joins `count` viewers, `at_once` at a time; all stay until the end."""
+def _session(key: bytes, kind: int) -> pylibsrtp.Session:
+    profile = pylibsrtp.Policy.SRTP_PROFILE_AEAD_AES_128_GCM
+    return pylibsrtp.Session(pylibsrtp.Policy(key=key, ssrc_type=kind, srtp_profile=profile))
+
+
+async def talk(peer: Peer, ssrc: int) -> None:
+    """50 packets of sound a second, without end."""
+    number = 0
+    while True:
+        number += 1
+        peer.send_rtp(rtp(OPUS, ssrc, number, bytes(40), mid="0", level=40))
+        await asyncio.sleep(0.02)
+
+
+async def _crowd(order: dict[str, Any]) -> None:
+    """Joins `count` peers, `at_once` at a time; all stay until the end."""
     failed: Counter[str] = Counter()
-    peers = [Peer("whep", order["token"], order["room"]) for _ in range(order["count"])]
+    kind, media = order.get("kind", "whep"), bool(order.get("media"))
+    peers = [Peer(kind, order["token"], order["room"]) for _ in range(order["count"])]
     gate = asyncio.Semaphore(order["at_once"])
     trust = ssl.create_default_context(cafile=order["ca"])
 
@@ -233,6 +281,8 @@ async def _crowd(order: dict[str, Any]) -> dict[str, Any]:
         async with gate:
             try:
                 await peer.connect(client)
+                if media and kind == "whep":
+                    await peer.hears()
             except (AssertionError, TimeoutError, httpx.HTTPError) as error:
                 failed[f"{type(error).__name__}: {error}"[:200]] += 1
                 return False
@@ -243,13 +293,25 @@ async def _crowd(order: dict[str, Any]) -> dict[str, Any]:
         base_url=order["url"], verify=trust, trust_env=False, timeout=30
     ) as client:
         done = await asyncio.gather(*(one(peer, client) for peer in peers))
-    seconds = time.monotonic() - began
+    result = {
+        "connected": sum(done),
+        "failed": dict(failed),
+        "seconds": round(time.monotonic() - began, 2),
+        "retransmitted": sum(peer.retransmitted for peer in peers),
+    }
+    print(json.dumps(result), flush=True)
+    if media and kind == "whip":
+        joined = [peer for peer, is_there in zip(peers, done, strict=True) if is_there]
+        talking = [asyncio.create_task(talk(p, 0xA000 + n)) for n, p in enumerate(joined)]
+        await asyncio.to_thread(sys.stdin.readline)
+        for task in talking:
+            task.cancel()
+        await asyncio.gather(*talking, return_exceptions=True)
     for peer in peers:
         peer.close()
-    return {"connected": sum(done), "failed": dict(failed), "seconds": round(seconds, 2)}
 
 
 if __name__ == "__main__":
     given = json.loads(sys.argv[1])
     assert urlsplit(given["url"]).hostname
-    print(json.dumps(asyncio.run(_crowd(given))))
+    asyncio.run(_crowd(given))

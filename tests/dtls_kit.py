@@ -66,6 +66,16 @@ class Peer:
             pass
         return self.outgoing()
 
+    def timeout(self) -> float:
+        """Seconds until the last flight is to be sent again."""
+        left = self.connection.DTLSv1_get_timeout()
+        return 1.0 if left is None else max(left, 0.01)
+
+    def again(self) -> list[bytes]:
+        """The last flight, where its time has come (RFC 6347 section 4.2.4)."""
+        self.connection.DTLSv1_handle_timeout()
+        return self.outgoing()
+
     def outgoing(self) -> list[bytes]:
         try:
             raw = self.connection.bio_read(65536)
