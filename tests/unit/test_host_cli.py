@@ -252,6 +252,22 @@ def test_tune_imports_nothing_heavy():
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.parametrize("words", ["show", "plan", "check", "apply --dry-run", "watch --count 1"])
+def test_a_command_of_tune_imports_nothing_heavy(words):
+    """What a command imports while it runs, through the whole command line."""
+    heavy = "[m for m in ('numba', 'aioquic', 'av', 'cffi', 'fastapi') if m in sys.modules]"
+    code = (
+        "import atexit, sys\n"
+        f"atexit.register(lambda: print({heavy}))\n"
+        "from forwarder.cli.app import app\n"
+        "app(sys.argv[1:])\n"
+    )
+    line = [sys.executable, "-c", code, "tune", *words.split(), "--root", str(FIXTURES / NAMES[0])]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 1, 2), done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_show(name):
     facts = out("show", "--json", "--root", FIXTURES / name)
