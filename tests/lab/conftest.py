@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -23,12 +24,18 @@ ROOT = Path(__file__).parents[2]
 BOOTED, INSTALLED = "booted", "installed"
 PACKAGES_TIMEOUT_S = 1500
 INSTALL_S = 400
+TUN = Path("/dev/net/tun")
+MEMORY = 3 << 30  # bytes: what the node has, and QEMU's own
 
 
 def packages(version: str = "") -> tuple[Path, Path]:
-    """vcfwd-runtime and vcfwd, built by `make deb`; `version`: another one than the tree's."""
+    """vcfwd-runtime and vcfwd, built as by `make deb`; `version`: another than the tree's."""
+    line = ["make", "-s", "deb"]
+    if version:
+        line = ["/usr/bin/python3", "configs/debian/deb.py", "--version", version]
+        line += ["--out", str(ROOT / "build" / "lab" / "deb")]
     made = subprocess.run(
-        ["make", "-s", "deb", *([f"VERSION={version}"] if version else [])],
+        line,
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -36,9 +43,21 @@ def packages(version: str = "") -> tuple[Path, Path]:
         check=False,
     )
     if made.returncode:
-        raise image.LabUnavailable(f"`make deb` failed:\n{made.stderr[-3000:]}")
+        raise image.LabUnavailable(f"`{' '.join(line)}` failed:\n{made.stderr[-3000:]}")
     runtime, code = made.stdout.split()[-2:]
     return ROOT / runtime, ROOT / code
+
+
+def unfit() -> str:
+    """What this machine lacks and no installation mends; empty: nothing."""
+    if os.geteuid() != 0:
+        return "the lab needs root: it makes network interfaces and a file system"
+    if not TUN.exists():
+        return f"the lab needs {TUN}, by which the hosts outside reach the node"
+    free = re.search(r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text())
+    if free and int(free[1]) << 10 < MEMORY:
+        return f"the lab needs {MEMORY >> 30} GB of memory, and {int(free[1]) >> 10} MB are free"
+    return ""
 
 
 def booted_disk(base: image.Image) -> Path:
@@ -68,18 +87,18 @@ def booted_disk(base: image.Image) -> Path:
 @pytest.fixture(scope="session")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """The node of this session, with vcfwd installed and its services off."""
-    if os.geteuid() != 0:
-        pytest.skip("the lab needs root: it makes network interfaces and a file system")
+    if lack := unfit():
+        pytest.skip(lack)
     wanted = deps.missing()
     if wanted:
         pytest.skip(f"the lab needs {' '.join(wanted)}: run `make lab-deps` as root once")
+    folder = tmp_path_factory.mktemp("lab")
     try:
         runtime, code = packages()
         base = image.image(runtime)
         booted = booted_disk(base)
     except image.LabUnavailable as error:
         pytest.skip(str(error))
-    folder = tmp_path_factory.mktemp("lab")
     node = Machine(base, folder, f"{os.getpid()}")
     try:
         shutil.copy(booted, node.disk)

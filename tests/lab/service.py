@@ -20,6 +20,7 @@ from forwarder.demo.node import vcfwd
 from forwarder.rtp.codecs import Kind
 from tests.lab.machine import LabError, Machine
 from tests.lab.outside import Outside, node_address
+from tests.lab.report import fact, facts
 
 CONFIG = "/etc/vcfwd/vcfwd.toml"
 START_S = 240.0  # an emulated processor imports slowly
@@ -154,19 +155,21 @@ def check(
     """
     status = service.status()
     counters = status["counters"]
+    books = {
+        "rx": counters["routed"] + counters["consumed"] + sum(status["drops"].values()),
+        "copies": counters["transmitted"] + counters["queued"] + sum(status["copy_drops"].values()),
+        "frames_total": counters["frames_free"] + counters["frames_rx"] + counters["frames_tx"],
+    }
+    told = facts()
+    fact("packets_verified", told.get("packets_verified", 0) + outcome.received)
+    fact("payload_mismatches", told.get("payload_mismatches", 0) + outcome.mismatches)
+    balanced = {name: counters[name] for name in books} == books
+    fact("accounting_balanced", told.get("accounting_balanced", True) and balanced)
     assert outcome.expected > 100
     assert outcome.mismatches == 0
     if complete:
         assert outcome.received == outcome.expected
-    assert counters["rx"] == (
-        counters["routed"] + counters["consumed"] + sum(status["drops"].values())
-    )
-    assert counters["copies"] == (
-        counters["transmitted"] + counters["queued"] + sum(status["copy_drops"].values())
-    )
-    assert counters["frames_total"] == (
-        counters["frames_free"] + counters["frames_rx"] + counters["frames_tx"]
-    )
+    assert {name: counters[name] for name in books} == books
     if complete and not sockets:
         assert counters["rx_socket"] == 0 and counters["tx_socket"] == 0
     return status
@@ -211,9 +214,14 @@ class Call:
 
 @asynccontextmanager
 async def call(
-    service: Service, outside: Outside, clip: Path, folder: Path, subscribers: int = 1
+    service: Service,
+    outside: Outside,
+    clip: Path,
+    folder: Path,
+    subscribers: int = 1,
+    beside: int = 0,
 ) -> AsyncIterator[Call]:
-    """Media flows when this is entered."""
+    """Media flows when this is entered.  `beside`: so many subscribers more, at the publisher's."""
     children: list[Child] = []
 
     async def start(name: str, host: Host, gate: str, role: str, command: list[str]) -> Child:
@@ -235,10 +243,10 @@ async def call(
             [*vcfwd("bot", "publish", str(clip)), *SMALL],
         )
         receivers = [
-            await start(
-                f"subscriber-{n}", outside.sub, gates[1], "passive", vcfwd("bot", "subscribe")
+            await start(f"subscriber-{n}", host, gate, "passive", vcfwd("bot", "subscribe"))
+            for n, (host, gate) in enumerate(
+                [(outside.sub, gates[1])] * subscribers + [(outside.pub, gates[0])] * beside
             )
-            for n in range(subscribers)
         ]
         for child in children:
             await child.wait_for("ready", CLIENT_S)

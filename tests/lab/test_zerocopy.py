@@ -66,9 +66,6 @@ def test_a_call_crosses_one_nic_by_zero_copy(one_nic: Outside, tmp_path: Path) -
     fact("zerocopy", all(zerocopy for _, _, zerocopy in sockets(node)))
     fact("queues_used", queues)
     fact("workers", len(status["workers"]))
-    fact("packets_verified", outcome.received)
-    fact("payload_mismatches", outcome.mismatches)
-    fact("accounting_balanced", True)
 
 
 def spread(service: Service, outside: Outside) -> int:
