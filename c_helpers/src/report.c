@@ -65,12 +65,10 @@ void vc_report_route(struct vc_worker *w, struct vc_route *route)
     struct vc_rtcp_writer writer = { data, 0, sizeof data };
     struct vc_rtcp_sr sr;
 
-    if (vc_source_report_read(&w->node->sources[route->feeds[0].source], &report) ||
-        w->now_ns - report.arrival_ns > REPORT_AGE_NS) {
-        route->report_due = 0;
-        return;
-    }
     route->report_due = 0;
+    if (vc_source_report_read(&w->node->sources[route->feeds[0].source], &report) ||
+        w->now_ns - report.arrival_ns > REPORT_AGE_NS)
+        return;
     if (!route->numbering.started || route->switched || !leg->sendable)
         return;
     sr = (struct vc_rtcp_sr){
@@ -361,6 +359,9 @@ static void on_item(struct vc_worker *w, struct vc_leg *leg, const struct vc_rtc
     case VC_RTCP_REMB:
         on_estimate(w, leg, &item->u.remb);
         break;
+    case VC_RTCP_OTHER: /* no answer of ours asked for it */
+        w->c.rtcp_unknown++;
+        break;
     }
 }
 
@@ -368,9 +369,8 @@ void vc_report_receive(struct vc_worker *w, struct vc_leg *leg, const struct vc_
 {
     uint8_t clear[VC_CRYPTO_MAX_SZ + VC_CRYPTO_RTCP_GROW_MAX];
     struct vc_rtcp_item items[VC_RTCP_ITEMS_MAX];
-    struct vc_crypto_item item = {
-        .key = &leg->rx, .src = pkt->data, .src_sz = pkt->sz, .dst = clear
-    };
+    struct vc_crypto_item item = { .key = &leg->rx, .src = pkt->data, .src_sz = pkt->sz,
+                                   .dst = clear };
     int n;
 
     if (pkt->sz < 8 + vc_srtcp_grow_sz((enum vc_srtp_suite)leg->suite) ||

@@ -85,10 +85,18 @@ static int read_bye(struct reader *r, uint8_t cnt, const uint8_t *body, uint32_t
     return 0;
 }
 
+static int read_other(struct reader *r, const uint8_t *body, uint32_t sz)
+{
+    if (sz < FEEDBACK_SZ)
+        return -1;
+    next_item(r, VC_RTCP_OTHER, vc_load_be32(body), vc_load_be32(body + 4));
+    return 0;
+}
+
 static int read_rtpfb(struct reader *r, uint8_t fmt, const uint8_t *body, uint32_t sz)
 {
     if (fmt != FMT_NACK)
-        return 0;
+        return read_other(r, body, sz);
     if (sz < FEEDBACK_SZ + NACK_SZ)
         return -1;
     for (uint32_t off = FEEDBACK_SZ; off < sz; off += NACK_SZ) {
@@ -101,14 +109,14 @@ static int read_rtpfb(struct reader *r, uint8_t fmt, const uint8_t *body, uint32
     return 0;
 }
 
-/* draft-alvestrand-rmcat-remb-03 section 2.2; other application feedback is skipped. */
+/* draft-alvestrand-rmcat-remb-03 section 2.2. */
 static int read_remb(struct reader *r, const uint8_t *body, uint32_t sz)
 {
     uint64_t mantissa;
     uint32_t exponent;
 
     if (sz < FEEDBACK_SZ + 4 || memcmp(body + FEEDBACK_SZ, "REMB", 4))
-        return 0;
+        return read_other(r, body, sz);
     if (sz < FEEDBACK_SZ + 8 || sz - FEEDBACK_SZ - 8 < body[12] * (uint32_t)SSRC_SZ)
         return -1;
     exponent = body[13] >> 2;
@@ -125,7 +133,7 @@ static int read_remb(struct reader *r, const uint8_t *body, uint32_t sz)
 static int read_psfb(struct reader *r, uint8_t fmt, const uint8_t *body, uint32_t sz)
 {
     if (fmt != FMT_PLI && fmt != FMT_FIR && fmt != FMT_AFB)
-        return 0;
+        return read_other(r, body, sz);
     if (sz < FEEDBACK_SZ)
         return -1;
     if (fmt == FMT_PLI) {

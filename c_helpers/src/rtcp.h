@@ -20,6 +20,7 @@ enum vc_rtcp_kind {
     VC_RTCP_NACK,   /* media_ssrc, nack: one item for each FCI */
     VC_RTCP_BYE,    /* ssrc: one item for each */
     VC_RTCP_REMB,   /* remb */
+    VC_RTCP_OTHER,  /* media_ssrc: feedback of a kind that nothing here reads */
 };
 
 struct vc_rtcp_sr {

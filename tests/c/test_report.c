@@ -202,6 +202,82 @@ static void test_requests_and_bye(uint32_t workers)
     world_fini(&world);
 }
 
+/* A request of the other kind (RFC 5104 section 4.3.1) is as good, and merged with the first. */
+static void test_fir(void)
+{
+    uint8_t fir[28] = { 0x84, 206, 0, 6, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 1, 2, 1, 0, 0, 0,
+                        0, 0, 9, 9, 1 };
+    uint8_t data[VC_RTCP_MAX];
+    struct vc_rtcp_writer writer = { data, 0, sizeof data };
+    struct vc_rtcp_item item = { 0 };
+    uint32_t before;
+    uint64_t merged;
+
+    open_call(1);
+    send_rtp(1, 0xb0);
+    world_pass(&world, 1000 * WORLD_MS);
+    before = (uint32_t)last_item(0, VC_RTCP_PLI, &item);
+    merged = world_counters(&world, 0)->keyframe_merged;
+    world_send_rtcp(&world, 2, fir, sizeof fir);
+    world_step(&world);
+    CHECK_EQ(last_item(0, VC_RTCP_PLI, &item), before + 1);
+    CHECK_EQ(item.media_ssrc, 0xb0);
+    CHECK_EQ(world_counters(&world, 0)->rtcp_unknown, 1); /* its second entry is of nobody */
+    CHECK(!vc_rtcp_write_pli(&writer, 2, 0x102));
+    for (uint8_t i = 0; i < 10; i++) { /* all in one throttled period: one more, when it ends */
+        fir[16] = i;
+        world_send_rtcp(&world, 2, i % 2 ? fir : data, i % 2 ? sizeof fir : writer.sz);
+        world_pass(&world, 10 * WORLD_MS);
+    }
+    CHECK_EQ(last_item(0, VC_RTCP_PLI, &item), before + 1);
+    CHECK_EQ(world_counters(&world, 0)->keyframe_merged, merged + 9);
+    world_pass(&world, 1000 * WORLD_MS);
+    CHECK_EQ(last_item(0, VC_RTCP_PLI, &item), before + 2);
+    CHECK_EQ(world.workers[0]->route_stats[2].plis, 11);
+    world_fini(&world);
+}
+
+/* Feedback that no answer agreed on, of whatever content: counted, told to nobody, and what comes
+   behind it in the compound counts. */
+static void test_not_asked_for(void)
+{
+    uint8_t data[VC_RTCP_MAX];
+    const struct vc_counters *c;
+    uint32_t random = 7, sent = 0, events, plis;
+
+    open_call(1);
+    c = world_counters(&world, 0);
+    send_rtp(1, 0xb0);
+    world_pass(&world, 1000 * WORLD_MS);
+    world_command(&world, 0, (struct vc_command){ 0 });
+    events = world.event_cnt;
+    plis = world.workers[0]->route_stats[2].plis;
+    for (uint32_t words = 2; words < 60; words++) {
+        struct vc_rtcp_writer writer = { data, 4 * (words + 1), sizeof data };
+
+        for (uint32_t i = 4; i < writer.sz; i++) {
+            random = random * 1664525u + 1013904223u;
+            data[i] = (uint8_t)(random >> 24);
+        }
+        data[0] = words % 2 ? 0x8f : 0x83;  /* transport-wide (15), others (3) */
+        data[1] = words % 3 ? 205 : 206;
+        if (data[0] == 0x8f && data[1] == 206 && words > 2)
+            memcpy(data + 12, "ABCD", 4); /* of an application, and no REMB */
+        vc_store_be16(data + 2, (uint16_t)words);
+        vc_store_be32(data + 4, 2);
+        CHECK(!vc_rtcp_write_pli(&writer, 2, 0x102));
+        world_send_rtcp(&world, 2, data, writer.sz);
+        world_step(&world);
+        CHECK_EQ(c->rtcp_unknown, ++sent);
+        CHECK_EQ(world.workers[0]->route_stats[2].plis, plis + sent);
+    }
+    CHECK_EQ(c->consumed, sent);
+    CHECK_EQ(c->rtcp_absurd, 0);
+    world_command(&world, 0, (struct vc_command){ 0 });
+    CHECK_EQ(world.event_cnt, events);
+    world_fini(&world);
+}
+
 /* What cannot be true is counted and changes nothing. */
 static void test_lies(void)
 {
@@ -462,6 +538,8 @@ int main(void)
     test_blocks();
     test_requests_and_bye(1);
     test_requests_and_bye(2);
+    test_fir();
+    test_not_asked_for();
     test_estimates();
     test_estimate_of_several();
     test_lies();

@@ -252,8 +252,48 @@ static void test_worker(void)
     world_fini(&world);
 }
 
+/* While packets come, a message each 50 to 100 ms, whatever their rate. */
+static void test_interval(uint64_t gap_ms)
+{
+    struct vc_command set;
+    uint64_t last_ns = 0, index = 0;
+    uint32_t told = 0;
+
+    world_init(&world, 1);
+    world_start(&world);
+    world_leg(&world, 0, 0, VC_SRTP_AEAD_AES_128_GCM);
+    set = world_leg_command(&world, 0, VC_SRTP_AEAD_AES_128_GCM);
+    set.u.leg_set.rx_ext[VC_EXT_TRANSPORT_CC] = 3;
+    set.u.leg_set.flags = VC_LEG_FEEDBACK;
+    CHECK_EQ(world_command(&world, 0, set), VC_STATUS_OK);
+    world_source(&world, 0, 0, 0xb0, 1);
+    for (uint64_t ms = 0; ms < 3000; ms++) {
+        uint32_t cnt;
+
+        if (ms % gap_ms == 0) {
+            index++;
+            send(index, 0xb0, (uint16_t)index);
+        }
+        world_pass(&world, WORLD_MS);
+        cnt = messages();
+        if (!cnt)
+            continue;
+        CHECK_EQ(cnt, 1);
+        CHECK(!last_ns || world.now_ns - last_ns >= 50 * WORLD_MS);
+        CHECK(!last_ns || world.now_ns - last_ns <= 100 * WORLD_MS);
+        last_ns = world.now_ns;
+        told += message.cnt;
+    }
+    CHECK(told > index - 100 / gap_ms && told <= index);
+    CHECK_EQ(world_counters(&world, 0)->drops[VC_DROP_HISTORY_FULL], 0);
+    world_fini(&world);
+}
+
 int main(void)
 {
+    test_interval(5);
+    test_interval(20);
+    test_interval(33);
     test_bytes();
     for (uint64_t seed = 1; seed < 5; seed++) {
         test_random(seed, 0, 0, 1000000);

@@ -22,6 +22,7 @@ from node_kit import Call, Site, call_on, node_of, until, up
 from webrtc_kit import http
 
 from forwarder.ice.dtls import HANDSHAKE_BYTES_MAX
+from forwarder.rooms.plan import plan
 from forwarder.rooms.roles import Role
 from forwarder.supervisor.node import Node
 
@@ -275,6 +276,17 @@ async def test_rtcp_that_lies(world: World) -> None:
         await world.counts("drop_rtcp_truncated", base["drop_rtcp_truncated"] + 2)
         liar.send_rtcp(struct.pack("!BBHI", 0x81, 203, 1, others))  # somebody else's goodbye
         await world.counts("rtcp_unknown", base["rtcp_unknown"] + 4)
+        chance = random.Random(14)
+        for n in range(40):  # transport-wide feedback, which its answer left out
+            body = chance.randbytes(4 * (1 + n % 20))
+            liar.send_rtcp(feedback(205, 15, chance.choice([*liar.ssrcs, others]), body))
+        await world.counts("rtcp_unknown", base["rtcp_unknown"] + 44)
+        (me,) = (p for p in world.node.rooms.participants() if p.name == "whep")
+        before = world.node.datapath.plane.counters()["consumed"]
+        for n in range(10):  # nothing at all: no estimate, and no leg without pacing
+            liar.send_rtcp(feedback(206, 15, 0, b"REMB\x00" + bytes([n << 2, 0, 0])))
+        await world.counts("consumed", before + 10)
+        assert me.rate_bps == 0 and plan(world.node.rooms).legs[me.leg].rate_bps > 0
     await world.undisturbed()
 
 

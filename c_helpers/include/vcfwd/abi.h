@@ -341,7 +341,7 @@ struct vc_event { /* 64 bytes */
     X(resend_budget, "of them refused: the route's share of the leg's rate is spent")              \
     X(resend_full, "of them refused: the leg's queue of resends is full")                          \
     X(resend_changed, "of them refused: no RTX stream, and the bytes cannot be made again")        \
-    X(rtcp_unknown, "reports and requests in RTCP about an SSRC that the leg does not have: ignored")\
+    X(rtcp_unknown, "RTCP about an SSRC that is not the leg's, feedback not asked for: ignored")   \
     X(rtcp_absurd, "reports in RTCP that cannot be true: ignored, an estimate bounded")            \
     X(feedback_tx, "transport-wide feedback sent")                                                 \
     X(mesh_full, "messages between workers that found the ring full (recovered)")                  \
