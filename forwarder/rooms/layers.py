@@ -22,12 +22,16 @@ TRIAL_EVERY_MAX_S = 160.0
 TRIAL_S = 8.0
 """A step up that is taken back within this time has failed."""
 SETTLE_S = 1.5
-"""After a step down the queues on the way drain: reports of that time are about the past."""
+"""After a step down the queues on the way drain: reports of that time are about the past.  So they
+are after a wish for other layers: an estimate follows what came, and that was less, say."""
 ESTIMATE_S = 15.0
 """An estimate that is older says nothing."""
 SHORT = 0.85
 """An estimate below this share of what is sent: the way is full.  A receiver's estimate of a full
 way is 0.85 of what came through (draft-ietf-rmcat-gcc-02 section 5.5)."""
+FIRST = 0.6
+"""The first estimate is what came in while its sender may still have begun: it says that the way is
+full below this share of what is sent, and is watched below SHORT."""
 FALL = 0.95
 """An estimate below this share of its highest has fallen."""
 WATCH_S = 3.0
@@ -92,7 +96,7 @@ class Estimate:
 
     def on(self, bps: int, now: float) -> None:
         if self.known(now) is None:
-            self._peak, self._since = float("inf"), None  # the first word counts
+            self._peak, self._since = float("inf"), None  # the first word
         self.bps, self.at = bps, now
 
     def known(self, now: float) -> int | None:
@@ -107,6 +111,10 @@ class Estimate:
         if self.known(now) is None or self.bps >= SHORT * sent:
             self._peak, self._since = float(self.bps), None
             return False
+        if self._peak == float("inf"):
+            if self.bps < FIRST * sent:
+                return True
+            self._peak = float(self.bps)
         if self.bps < FALL * self._peak:
             return True
         self._peak = max(self._peak, self.bps)
@@ -133,6 +141,8 @@ class Ladder:
         "_raised",
         "_starved_since",
         "_trial_at",
+        "_wished",
+        "_wishes",
         "estimate",
     )
 
@@ -146,7 +156,8 @@ class Ladder:
         self._raised: float | None = now  # the best at first is a trial too
         self._before = float("inf")
         """What was sent before the trial."""
-        self._lowered = float("-inf")
+        self._lowered = self._wished = float("-inf")
+        self._wishes: list[int] | None = None
         self._loss = 0.0
         self._newest = 0.0
         self._starved_since: float | None = None
@@ -179,6 +190,7 @@ class Ladder:
     def choose(self, streams: Sequence[Stream], audio_bps: int, now: float) -> list[int]:
         """The layer of each stream, first come first served; PAUSED: nothing of it."""
         self._audio = audio_bps
+        self._note_wishes([s.top for s in streams], now)
         sent = audio_bps + sum(s.cost(s.at) for s in streams)
         full = self._full(sent, now)
         if self._starved(sent, full, now):
@@ -205,8 +217,15 @@ class Ladder:
         least = PACE_FREE_MIN_BPS if self._budget is None else PACE_MIN_BPS
         return min(most, max(least, int(rate)))
 
+    def _note_wishes(self, wishes: list[int], now: float) -> None:
+        if self._wishes is not None and wishes != self._wishes:
+            self._wished = now
+        self._wishes = wishes
+        if now - self._wished < SETTLE_S:
+            self.estimate.rebase()
+
     def _full(self, sent: int, now: float) -> bool:
-        if now - self._lowered < SETTLE_S:
+        if now - max(self._lowered, self._wished) < SETTLE_S:
             return False
         return self.estimate.full(sent - self._audio, now) or self._loss >= LOSS_HEAVY
 

@@ -141,6 +141,24 @@ def test_others_keep_the_top_layer() -> None:
     assert not run.ladder.limited
 
 
+def test_an_estimate_that_follows_a_wish_is_no_jam() -> None:
+    """Less was wanted for a second, so less came, and the estimate goes on falling for a while."""
+    ladder, high = Ladder(0.0), camera(120_000, 600_000)
+
+    def told(bps: int, stream: Stream, now: float) -> list[int]:
+        ladder.on_estimate(bps, now)
+        return ladder.choose([stream], AUDIO, now)
+
+    assert told(700_000, high, 20.0) == [1]
+    low = replace(high, top=0, at=1)
+    assert told(650_000, low, 20.2) == [0]
+    assert told(450_000, replace(low, at=0), 21.0) == [0]
+    assert told(440_000, replace(high, at=0), 21.1) == [1]
+    assert told(300_000, high, 21.5) == told(250_000, high, 22.5) == [1]
+    assert told(300_000, high, 23.5) == [1]
+    assert told(280_000, high, 24.5) == [0], "it falls though nothing was changed: a jam"
+
+
 def test_random_loss_of_five_percent_moves_nobody() -> None:
     rng = random.Random(5)
     ladder, stream = Ladder(0.0), camera(LOW, HIGH)
@@ -269,6 +287,27 @@ def test_an_estimate_that_lags_and_grows_moves_nobody() -> None:
     falls = Stream((LOW, round(rate)), 1, 1)
     ladder.on_estimate(round(0.8 * rate), 61.0)
     assert ladder.choose([falls], AUDIO, 61.0) == [0]
+
+
+def test_a_first_estimate_of_a_camera_that_begins_moves_nobody() -> None:
+    """As measured with Chromium: what it first says is of the seconds in which the rate still rose;
+    8 % a second from there."""
+    for first, low, high in ((1_126_056, 146_306, 1_563_704), (104_729, 139_581, 123_435)):
+        ladder = Ladder(0.0)
+        for step in range(20):
+            ladder.on_estimate(round(first * 1.08**step), 5.0 + step)
+            assert ladder.choose([camera(low, high)], AUDIO, 5.0 + step) == [1]
+
+
+def test_a_first_estimate_that_stays_low_lowers() -> None:
+    """One that is far below what is sent does so at once; else it is watched for a while."""
+    for share, seconds in ((0.45, 0), (0.7, 4)):
+        ladder, now = Ladder(0.0), 5.0
+        ladder.on_estimate(round(share * HIGH), now)
+        while ladder.choose([camera(LOW, HIGH)], AUDIO, now) == [1]:
+            now += 0.5
+            ladder.on_estimate(round(share * HIGH), now)
+        assert now - 5.0 <= seconds
 
 
 def test_many_voices_are_not_held_against_an_estimate_of_videos() -> None:
