@@ -127,7 +127,7 @@ def _carriers(found: Facts, nic: Nic, depth: int = 0) -> list[str]:
         below = [other for other in found.nics.values() if other.master == nic.name]
     elif nic.kind == "vlan":
         below = [found.nics[name] for name in nic.lower if name in found.nics]
-    elif nic.kind in ("bridge", "macvlan", "tunnel", "loopback"):
+    elif nic.kind in ("bridge", "macvlan", "ipvlan", "tunnel", "loopback"):
         raise NoSuchNic(_refusal(nic, found))
     else:
         return [nic.name]
@@ -142,4 +142,5 @@ def _refusal(nic: Nic, found: Facts) -> str:
         return f"{nic.name} is the loopback interface: there is nothing to tune"
     ports = ports or [n for n, other in found.nics.items() if other.kind == "physical"]
     use = f"use {' or '.join(ports)}" if ports else "use the physical interface below it"
-    return f"{nic.name} is a {nic.kind}: XDP cannot bypass the kernel there; {use}"
+    article = "an" if nic.kind.startswith("i") else "a"
+    return f"{nic.name} is {article} {nic.kind}: XDP cannot bypass the kernel there; {use}"

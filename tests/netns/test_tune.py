@@ -113,6 +113,84 @@ def test_veth_is_tuned_and_put_back(pair: Pair, conf: Path) -> None:
     assert settings(pair) == before
 
 
+def test_the_shell_lines_by_hand_do_the_same(pair: Pair, conf: Path) -> None:
+    before = settings(pair)
+    lines = tune(conf, "apply", "--dry-run", *NIC, "--nic", "v0", netns=pair.near).stdout
+    assert "ethtool -L v0 rx 1\n" in lines and "gro_flush_timeout" in lines
+    assert settings(pair) == before, "a dry run changes nothing"
+    assert not (conf.parent / "state").exists(), "and journals nothing"
+    subprocess.run(["ip", "netns", "exec", pair.near, "sh", "-euc", lines], check=True)
+    by_hand = settings(pair)
+    tune(conf, "check", *NIC, "--nic", "v0", netns=pair.near)
+    again = tune(conf, "apply", *NIC, "--nic", "v0", netns=pair.near).stdout
+    assert "0 settings changed" in again and settings(pair) == by_hand
+
+
+def test_this_hosts_own_interfaces_are_left_alone(pair: Pair, conf: Path) -> None:
+    def others() -> str:
+        """All that ethtool and sysfs say of lo and of NICs that are hardware."""
+        text = ""
+        for name in [
+            "lo",
+            *(p.parent.name for p in sorted(Path("/sys/class/net").glob("*/device"))),
+        ]:
+            for flag in "lgckxn":
+                words = ["ethtool", f"-{flag}", name]
+                text += subprocess.run(words, capture_output=True, text=True, check=False).stdout
+            here = Path("/sys/class/net", name)
+            files = [*here.glob("gro_flush_timeout"), *here.glob("threaded"), here / "flags"]
+            files += sorted(here.glob("queues/*/*ps_cpus"))
+            for file in files:
+                with contextlib.suppress(OSError):  # one queue has no xps_cpus
+                    text += f"{file} {file.read_text()}"
+        return text + "".join(
+            path.read_text() for path in sorted(Path("/proc/irq").glob("*/smp_affinity_list"))
+        )
+
+    before = others()
+    assert "/sys/class/net/lo/flags 0x" in before
+    tune(conf, "apply", *NIC, "--nic", "v0", netns=pair.near)
+    assert others() == before
+    tune(conf, "revert", netns=pair.near)
+    assert others() == before
+
+
+def test_a_read_only_sysfs_is_a_sentence(pair: Pair, conf: Path) -> None:
+    """As in a container: `ip netns exec` mounts /sys anew, here without leave to write."""
+    before = settings(pair)
+    words = f"{VCFWD} tune apply napi --nic v0 --config {conf}"
+    done = subprocess.run(
+        ["ip", "netns", "exec", pair.near, "sh", "-c", f"mount -o remount,ro /sys && {words}"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "napi_defer_hard_irqs cannot be set: the file system is read-only" in done.stderr
+    assert "0 settings are done and journaled" in done.stderr and "Traceback" not in done.stderr
+    assert settings(pair) == before
+    tune(conf, "revert", netns=pair.near)
+    assert settings(pair) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("vxlan id 7 dstport 4789 dev v0", "x0 is a tunnel: XDP cannot bypass the kernel there"),
+        ("macvlan", "x0 is a macvlan: XDP cannot bypass the kernel there; use v0"),
+        ("bridge", "x0 is a bridge: XDP cannot bypass the kernel there"),
+    ],
+)
+def test_real_devices_that_are_refused(pair: Pair, conf: Path, words: str, told: str) -> None:
+    link = ["link", "v0"] if words == "macvlan" else []
+    made = subprocess.run(
+        ["ip", "-n", pair.near, "link", "add", *link, "name", "x0", "type", *words.split()],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if made.returncode != 0:
+        pytest.skip(f"the kernel makes no {words}: {made.stderr.strip()}")
+    refused = tune(conf, "apply", "channels", "--nic", "x0", netns=pair.near, expect=3)
+    assert told in refused.stderr and len(refused.stderr.splitlines()) == 1
+
+
 def test_a_foreign_hand_on_a_real_nic(pair: Pair, conf: Path) -> None:
     before = settings(pair)
     tune(conf, "apply", "channels", "--nic", "v0", netns=pair.near)

@@ -20,7 +20,12 @@ from forwarder.host.stage import State
 
 
 def device(root: Path, name: str, kind: str = "", lower: str = "", hardware: int = 1) -> None:
-    """An interface as sysfs shows it."""
+    """An interface as sysfs and ethtool show it: macvlan and its kin are in no uevent."""
+    tool = json.loads((root / "ethtool.json").read_text())
+    quiet = kind in ("macvlan", "macvtap", "ipvlan", "tun")
+    tool[name] = {"driver": {"driver": kind if quiet else "", "bus": ""}}
+    (root / "ethtool.json").write_text(json.dumps(tool))
+    kind = "" if quiet else kind
     here = root / "sys/class/net" / name
     here.mkdir()
     (here / "type").write_text(f"{hardware}\n")
@@ -37,6 +42,8 @@ def device(root: Path, name: str, kind: str = "", lower: str = "", hardware: int
         ("bridge", "", 1, "x0 is a bridge: XDP cannot bypass the kernel there; use eth0 or eth1"),
         ("macvlan", "eth1", 1, "x0 is a macvlan: XDP cannot bypass the kernel there; use eth1"),
         ("macvtap", "eth1", 1, "x0 is a macvlan: .*; use eth1"),
+        ("ipvlan", "eth1", 1, "x0 is an ipvlan: .*; use eth1"),
+        ("tun", "", 65534, "x0 is a tunnel: .*; use eth0 or eth1"),
         ("vxlan", "eth0", 1, "x0 is a tunnel: XDP cannot bypass the kernel there; use eth0"),
         ("wireguard", "", 65534, "x0 is a tunnel: .*; use eth0 or eth1"),
         ("", "", 776, "x0 is a tunnel: .*; use eth0 or eth1"),  # sit says no DEVTYPE
