@@ -266,7 +266,7 @@ class Route(_Digested):
     `ts_offset` (mod 2^32); `gated`: opens at a key frame; `mid` is sent when the leg maps it.
     `rtx_ssrc` (never used before either), `rtx_pt`, `rtx_seq_start`: the RTX stream (RFC 4588) on
     which lost packets are sent again; None: only as the very bytes that left before.
-    `red_pt`: as what RED (RFC 2198) leaves; None: its receiver takes none, it is left out.
+    `red_pt`: as what RED (RFC 2198) leaves; None: its receiver takes none, it gets the plain sound.
     """
 
     id: int

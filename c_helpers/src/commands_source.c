@@ -154,7 +154,7 @@ enum vc_status vc_command_source_set(struct vc_worker *w, const struct vc_cmd_so
         w->c.history_bytes += vc_history_bytes(pool_of(w, set->queue));
     }
     source->digest = set->digest;
-    source->pt = set->pt;
+    __atomic_store_n(&source->pt, set->pt, __ATOMIC_RELAXED); /* other workers look at it for RED */
     source->red_pt = set->red_pt;
     __atomic_store_n(&source->codec, set->codec, __ATOMIC_RELAXED);
     vc_rtx_set(w, source, set);

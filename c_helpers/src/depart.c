@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "forward.h"
 #include "pace.h"
+#include "red.h"
 #include "report.h"
 #include "switch.h"
 
@@ -70,13 +71,33 @@ static void begin_numbers(struct vc_worker *w, struct vc_route *route,
     route->report_due = 1;
 }
 
-/* Padding, what was not agreed on, and RED that the receiver does not take: leaves no gap either.
-   1: the head was shed. */
-static int leave_out(struct vc_worker *w, struct vc_route *route, const struct vc_slot_head *head)
+/* Where the newest block of RED lies in the payload; 0: there is none of the source's payload type,
+   or it is of a codec whose ids of frames lie in its first bytes, which nobody sends as RED. */
+static uint16_t newest_block(const struct vc_worker *w, const struct vc_route *route,
+                             const struct vc_departure *d)
 {
+    const struct vc_source *source = &w->node->sources[route->feeds[0].source];
+    uint32_t sz = d->head.sz - d->head.rtp.header_sz;
+    uint8_t first[VC_RED_HEAD_MAX];
+
+    if (vc_depart_has_ids(__atomic_load_n(&source->codec, __ATOMIC_RELAXED)))
+        return 0;
+    vc_history_copy(d->history, d->position, d->head.rtp.header_sz, first,
+                    sz < sizeof(first) ? sz : (uint32_t)sizeof(first));
+    return (uint16_t)vc_red_primary(first, sz,
+                                    __atomic_load_n(&source->pt, __ATOMIC_RELAXED));
+}
+
+/* Padding, what was not agreed on, and RED that has nothing for a receiver that takes none: leaves
+   no gap either.  1: the head was shed. */
+static int leave_out(struct vc_worker *w, struct vc_route *route, struct vc_departure *d)
+{
+    const struct vc_slot_head *head = &d->head;
     int never = (head->flags & (VC_SLOT_EMPTY | VC_SLOT_FOREIGN)) != 0;
 
-    if (!never && route->red_pt)
+    if (!never && !route->red_pt)
+        d->skip = newest_block(w, route, d);
+    if (!never && (route->red_pt || d->skip))
         return 0;
     if (!route->switched && head->stream == route->stream)
         vc_numbering_skip(&route->numbering, head->index);
@@ -110,8 +131,9 @@ static int take_next(struct vc_worker *w, struct vc_route *route, struct vc_depa
             shed_stale(w, route);
             continue;
         }
+        d->skip = 0;
         if (vc_unlikely(d->head.flags & (VC_SLOT_EMPTY | VC_SLOT_FOREIGN | VC_SLOT_RED)) &&
-            leave_out(w, route, &d->head))
+            leave_out(w, route, d))
             continue;
         since = d->head.arrival_ns > route->since_ns ? d->head.arrival_ns : route->since_ns;
         d->waited_ns = since;
@@ -153,7 +175,7 @@ struct vc_rtp_identity vc_depart_identity(const struct vc_worker *w, struct vc_l
         .ssrc = route->out_ssrc,
         .timestamp = d->head.rtp.timestamp + route->ts_offset,
         .seq = (uint16_t)d->out,
-        .pt = d->head.flags & VC_SLOT_RED ? route->red_pt : route->pt,
+        .pt = d->head.flags & VC_SLOT_RED && route->red_pt ? route->red_pt : route->pt,
         .rx_ext = (const uint8_t *)rx_ext,
         .tx_ext = leg->tx_ext,
         .mid = route->mid[0] ? route->mid : NULL,
@@ -171,7 +193,7 @@ static void add_departure(struct vc_worker *w, struct vc_leg *leg, struct vc_rou
     uint64_t rx_ext = __atomic_load_n(&source->rx_ext, __ATOMIC_RELAXED);
     struct vc_rtp_identity as = vc_depart_identity(w, leg, route, d, &rx_ext);
     struct vc_crypto_item *item = &w->seal.items[w->seal.cnt];
-    uint32_t payload_sz = d->head.sz - d->head.rtp.header_sz;
+    uint32_t payload_sz = d->head.sz - d->head.rtp.header_sz - d->skip;
     uint8_t codec = __atomic_load_n(&source->codec, __ATOMIC_RELAXED);
     int ids = 0;
 
@@ -189,7 +211,7 @@ static void add_departure(struct vc_worker *w, struct vc_leg *leg, struct vc_rou
     vc_history_copy(d->history, d->position, 0, d->in_header, d->head.rtp.header_sz);
     *item = (struct vc_crypto_item){
         .key = &leg->tx,
-        .src = vc_history_slot(d->history, d->position)->data + d->head.rtp.header_sz,
+        .src = vc_history_slot(d->history, d->position)->data + d->head.rtp.header_sz + d->skip,
         .dst = d->tx.payload,
         .src_sz = payload_sz,
         .index = d->out,
@@ -263,7 +285,7 @@ static void settle(struct vc_worker *w, uint32_t i)
     }
     if (d->how == VC_DEPARTURE_FIRST) {
         store_index(leg, route, d->out, d->head.rtp.ssrc,
-                    d->head.sz - d->head.rtp.header_sz);
+                    d->head.sz - d->head.rtp.header_sz - d->skip);
         vc_resend_sent(&route->resend, d->out, d->position);
     } else {
         vc_resend_leaves(w, route, d);

@@ -73,6 +73,7 @@ struct vc_departure {
     uint32_t out_ts;
     uint8_t committed, how; /* enum vc_departure_how */
     uint8_t ids_sz, ids[VC_DESCRIPTOR_SZ]; /* how the payload begins instead; 0: as it is */
+    uint16_t skip; /* bytes of the payload that stay behind: of RED, all but its newest block */
     const struct vc_history *history;
     uint8_t header[VC_RTP_HEADER_MAX];
     uint8_t in_header[VC_RTP_HEADER_IN_MAX];

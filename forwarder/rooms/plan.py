@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from forwarder import table
 from forwarder.rooms.core import Rooms
-from forwarder.rooms.room import Layer, Participant, Peer, Room, Subscription, Track
+from forwarder.rooms.room import Layer, Participant, Peer, Room, Slot, Subscription, Track
 from forwarder.rooms.state import Dirty
 from forwarder.rtp.codecs import Codec, Kind
 from forwarder.table import Leg, Queue, Route, Source, Table
@@ -93,8 +93,17 @@ def plan_route(subscription: Subscription) -> Route:
         rtx_ssrc=slot.rtx_ssrc if slot is not None else None,
         rtx_pt=slot.rtx_pt(codec) if slot is not None else None,
         rtx_seq_start=slot.rtx_seq_start if slot is not None else 0,
-        red_pt=slot.spec.red_pt if slot is not None and track.spec.red_pt is not None else None,
+        red_pt=_red_pt(track, slot),
     )
+
+
+def _red_pt(track: Track, slot: Slot | None) -> int | None:
+    """As what RED leaves.  Its blocks say the payload type of what they hold, and leave as they
+    came: to a receiver that knows it by another one, the worker sends the plain sound."""
+    spec = track.spec
+    if slot is None or spec.red_pt is None or slot.pt(spec.codec) != spec.pt:
+        return None
+    return slot.spec.red_pt
 
 
 def _layers(tracks: Iterable[Track]) -> Iterator[tuple[Track, Layer]]:

@@ -17,6 +17,7 @@ struct wire {
     uint64_t index;
     uint32_t ssrc, payload_sz, padding;
     uint8_t pt, key;
+    const uint8_t *payload; /* NULL: zeros */
     const char *elements; /* raw */
     uint32_t elements_sz;
     uint16_t profile;
@@ -40,6 +41,8 @@ static void send(struct wire wire)
     item.hdr_sz = sz;
     if (wire.payload_sz)
         clear[sz] = wire.key ? 0x67 : 0x41;
+    if (wire.payload)
+        memcpy(clear + sz, wire.payload, wire.payload_sz);
     sz += wire.payload_sz + wire.padding;
     if (wire.padding) {
         clear[0] |= 0x20;
@@ -308,13 +311,85 @@ static void test_red(void)
     for (uint64_t i = 1; i <= 9; i++)
         send((struct wire){ .index = i, .ssrc = 0xa0, .payload_sz = 80, .pt = i % 3 ? 111 : 63 });
     world_take(&world);
-    CHECK_EQ(world_count(&world, 1, 0x101), 6); /* takes none: no gap either */
+    /* takes none, and there is nothing else in what these 3 carry: no gap either */
+    CHECK_EQ(world_count(&world, 1, 0x101), 6);
     CHECK_EQ(world_last(&world, 1, 0x101)->index, 105);
     CHECK_EQ(world_counters(&world, 0)->copy_drops[VC_COPY_DROP_FILTER], 3);
     CHECK_EQ(world_count(&world, 2, 0x105), 9);
     got = world_last(&world, 2, 0x105);
     CHECK_EQ(got->index, 108);
     CHECK_EQ(got->pt, 45);
+    CHECK_EQ(world.bad_cnt, 0);
+    world_fini(&world);
+}
+
+static void ask_again(uint32_t leg, uint32_t ssrc, uint16_t number)
+{
+    uint8_t compound[VC_RTCP_MAX];
+    struct vc_rtcp_writer writer = { compound, 0, sizeof compound };
+
+    CHECK(!vc_rtcp_write_nack(&writer, 1, ssrc, &(struct vc_rtcp_nack){ number, 0 }, 1));
+    world_send_rtcp(&world, leg, compound, writer.sz);
+}
+
+/* A receiver that takes no RED gets the newest block of it, under the payload type that it knows and
+   the number that it would have had; one that takes it gets it whole. */
+static void test_red_taken_apart(void)
+{
+    enum { OLD = 33, NEW = 44, SZ = 4 + 1 + OLD + NEW };
+    static const uint8_t red[SZ] = { 0x80 | 111, 960 >> 6, (960 & 63) << 2, OLD, 111 };
+    struct vc_command set;
+    const struct world_got *got;
+    uint64_t octets = 0;
+
+    open_call(0, 0);
+    set = world_source_command(0, 0, 0xa0, 0);
+    set.u.source_set.red_pt = 63;
+    CHECK_EQ(world_command(&world, 0, set), VC_STATUS_OK);
+    set = world_route_command(&world, 5, 2, 0, 0x105, 0);
+    set.u.route_set.red_pt = 45;
+    CHECK_EQ(world_command(&world, 0, set), VC_STATUS_OK);
+    for (uint8_t i = 1; i <= 12; i++) {
+        uint8_t payload[SZ];
+        int plain = i % 3 == 0;
+
+        memcpy(payload, red, SZ);
+        memset(payload + 5, i - 1, OLD);
+        memset(payload + 5 + OLD, i, NEW);
+        send((struct wire){ .index = i, .ssrc = 0xa0, .pt = plain ? 111 : 63,
+                            .payload = plain ? payload + 5 + OLD : payload,
+                            .payload_sz = plain ? NEW : SZ });
+        world_take(&world);
+        got = world_last(&world, 1, 0x101);
+        CHECK(got && got->sz - got->header_sz == NEW && got->data[got->header_sz] == i &&
+              got->data[got->sz - 1] == i);
+        CHECK_EQ(got->pt, 101);
+        CHECK_EQ(got->index, 100 + i - 1);
+        octets += NEW;
+        got = world_last(&world, 2, 0x105);
+        CHECK(got && got->pt == (plain ? 101 : 45));
+        CHECK_EQ(got->sz - got->header_sz, plain ? NEW : SZ);
+        CHECK(plain || !memcmp(got->data + got->header_sz, payload, SZ));
+    }
+    CHECK_EQ(world_count(&world, 1, 0x101), 12);
+    CHECK_EQ(world_counters(&world, 0)->copy_drops[VC_COPY_DROP_FILTER], 0);
+    CHECK_EQ(world.workers[0]->node->routes[1].store->octets, octets);
+
+    /* what left as plain sound is not sent again, least of all as RED under the same number */
+    set.u.route_set.red_pt = 0;
+    CHECK_EQ(world_command(&world, 0, set), VC_STATUS_OK);
+    send((struct wire){ .index = 13, .ssrc = 0xa0, .pt = 63, .payload = red, .payload_sz = SZ });
+    world_take(&world);
+    CHECK_EQ(world_last(&world, 2, 0x105)->pt, 101);
+    CHECK_EQ(world_last(&world, 2, 0x105)->index, 112);
+    for (set.u.route_set.red_pt = 0; set.u.route_set.red_pt <= 45; set.u.route_set.red_pt += 45) {
+        CHECK_EQ(world_command(&world, 0, set), VC_STATUS_OK);
+        ask_again(2, 0x105, 112);
+        world_pass(&world, 50 * WORLD_MS);
+        world_take(&world);
+        CHECK_EQ(world_count(&world, 2, 0x105), 13);
+    }
+    CHECK_EQ(world_counters(&world, 0)->nack_rx, 2);
     CHECK_EQ(world.bad_cnt, 0);
     world_fini(&world);
 }
@@ -344,6 +419,7 @@ int main(void)
     test_no_resend_as_it_was();
     test_levels();
     test_red();
+    test_red_taken_apart();
     test_other_payload_types();
     return check_report();
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from rooms_kit import audio, join, make_rooms, simulcast, tuple5, video
 
@@ -130,3 +132,28 @@ def test_a_slot_has_an_rtx_stream_if_every_codec_of_it_has(rooms):
     assert (found[0].pt, found[0].rtx_pt) == (100, 101)
     assert found[0].rtx_ssrc not in (None, found[0].out_ssrc, found[1].out_ssrc)
     assert (found[1].pt, found[1].rtx_pt, found[1].rtx_ssrc) == (100, None, None)
+
+
+@pytest.mark.parametrize(
+    ("published", "viewed", "left_as"),
+    [
+        ((111, 63), (111, 63), 63),
+        ((111, 63), (111, 45), 45),
+        ((111, 63), (111, None), None),
+        ((111, None), (111, 63), None),
+        ((111, 63), (109, 45), None),  # its blocks would be of another codec there
+    ],
+)
+def test_red_passes_where_both_mean_the_same_by_it(rooms, published, viewed, left_as):
+    a = join(rooms)
+    (track,) = rooms.publish(a.id, [replace(audio(1), pt=published[0], red_pt=published[1])])
+    place = SlotSpec(Kind.AUDIO, "0", ((Codec.OPUS, viewed[0]),), red_pt=viewed[1])
+    viewer = rooms.join_peer(
+        "r", name="v", role=Role.PASSIVE, peer=Peer("SEND", "u"), places=[place], now=0.0
+    )
+    viewer.keyed = True
+    rooms.fill_slots()
+    want = plan(rooms)
+    assert want.sources[track.source].red_pt == published[1]
+    route = want.routes[viewer.slots[0].route]
+    assert (route.pt, route.red_pt) == (viewed[0], left_as)

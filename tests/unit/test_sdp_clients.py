@@ -177,6 +177,14 @@ def test_red_is_answered_after_the_plain_form() -> None:
     assert "a=fmtp:63 111/111\r\n" in render(made, LOCAL)
 
 
+def test_red_is_answered_first_where_it_is_offered_first() -> None:
+    """The first one of an answer is what a browser sends."""
+    text = offer("chromium-publish").replace(b"SAVPF 111 63 ", b"SAVPF 63 111 ")
+    made = negotiate(parse_offer(text), WHIP)
+    assert made.accepted[0].formats[0].codec is Codec.OPUS
+    assert answered(made)[:2] == [63, 111]
+
+
 # ---- re-offers ------------------------------------------------------------------------------
 
 

@@ -196,7 +196,7 @@ struct vc_cmd_route_set {
     uint8_t mid[VC_LABEL_SZ]; /* sent when the leg has a tx_ext id for it and mid[0] != 0 */
     uint16_t rtx_seq_start; /* below 2^15 */
     uint8_t rtx_pt;
-    uint8_t red_pt; /* 0: its receiver takes no RED (RFC 2198), such packets are filtered */
+    uint8_t red_pt; /* 0: its receiver takes no RED (RFC 2198), it gets the plain sound in it */
     uint32_t pad1;
 };
 

@@ -28,7 +28,7 @@
 
 #define VC_COPY_DROPS(X) \
     X(GATE,            "gate",             "the route waits for a key frame") \
-    X(FILTER,          "filter",           "the route's filter, or RED that its receiver does not take") \
+    X(FILTER,          "filter",           "the route's filter, or RED with nothing for its receiver") \
     X(STALE,           "stale",            "the history slot was reused before the copy left") \
     X(QUEUE_LIMIT,     "queue_limit",      "older than the queue's limit, or the queue was full") \
     X(NUMBERING,       "numbering",        "a late packet that no number is left for") \

@@ -160,11 +160,15 @@ class Chosen:
     format: Format
     rtx: Format | None = None
     red: Format | None = None
+    red_first: bool = False
+    """It was offered before the plain form."""
 
     @property
     def all(self) -> tuple[Format, ...]:
-        """In the order of the answer: the plain form is the one to be sent."""
-        return tuple(f for f in (self.format, self.red, self.rtx) if f is not None)
+        """In the order of the answer: the first one is sent.  That is the redundant form where the
+        client offered it so, as a page does that prefers it; browsers by themselves do not."""
+        best = (self.red, self.format) if self.red_first else (self.format, self.red)
+        return tuple(f for f in (*best, self.rtx) if f is not None)
 
 
 @dataclass(frozen=True)

@@ -188,7 +188,9 @@ def _choose(media: Media, kind: Kind, terms: Terms) -> list[Chosen]:
         fitting = [f for f in media.formats if f.pt not in RTCP_PTS and _is(f, codec)]
         if fitting:
             best = min(fitting, key=lambda f: _rank(f, codec))
-            found.append(Chosen(codec, best, _resent(media, best), _redundant(media, best)))
+            red = _redundant(media, best)
+            first = red is not None and media.formats.index(red) < media.formats.index(best)
+            found.append(Chosen(codec, best, _resent(media, best), red, first))
     return found
 
 
