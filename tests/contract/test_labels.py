@@ -9,11 +9,13 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from bare_peer import OPUS, Peer, rtp
-from node_kit import PATIENCE_S, PERIOD_S, Site, node_of, until
+from bare_peer import OPUS, VP8, Peer, rtp
+from media_kit import Ears, labelled, picture
+from node_kit import PATIENCE_S, PERIOD_S, Site, node_of, until, up
 from webrtc_kit import http
 
 from forwarder.dataplane.tally import LEVEL_SILENT, SourceMeter
+from forwarder.rooms.roles import Role
 from forwarder.supervisor.node import Node
 
 LOUD = 31  # -31 dBov
@@ -82,3 +84,36 @@ async def test_the_data_plane_is_killed_and_labels_no_longer_come(tmp_path: Path
         await send_until(source, is_back, "media again", first=number, mid="")
         status = await node.status()
         assert status["balanced"], status["imbalance"]
+
+
+async def test_the_first_packet_needs_no_supervisor(tmp_path: Path) -> None:
+    """Binding, gate and route are the worker's: the very first packet of the first key frame is
+    shown while the supervisor is stopped."""
+    site = Site(tmp_path)
+    with up(site) as node:
+        async with (
+            http(site) as client,
+            Ears("whip", site.token("camera")) as camera,
+            Ears("whep", site.token("eve", Role.PASSIVE)) as eve,
+        ):
+            await site.room()
+            await camera.connect(client)
+            await eve.connect(client)
+
+            async def routes() -> int:
+                return int((await asyncio.to_thread(site.status))["counters"]["routes"])
+
+            async with asyncio.timeout(PATIENCE_S):
+                while await routes() < 2:
+                    await asyncio.sleep(0.02)
+            os.kill(node.pid, signal.SIGSTOP)
+            try:
+                for number in range(5):
+                    data = picture(number, key=number == 0)
+                    camera.send_rtp(labelled(VP8, 0xC0, number, data, mid="1"))
+                await until(lambda: len(eve.of(VP8)) == 5, "all of it is shown")
+            finally:
+                os.kill(node.pid, signal.SIGCONT)
+            assert [p.payload for p in eve.of(VP8)] == [
+                picture(number, key=number == 0) for number in range(5)
+            ]

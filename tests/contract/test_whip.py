@@ -170,6 +170,14 @@ async def test_what_is_refused_has_a_code_and_changes_nothing(
     assert not list(world.node.rooms.participants())
 
 
+@pytest.mark.parametrize("kind", ["Application/SDP", "application/sdp; charset=utf-8"])
+@pytest.mark.parametrize("accept", ["", "*/*", "application/*;q=0.1", "text/html, application/sdp"])
+async def test_forms_of_headers_that_are_as_good(world: World, kind: str, accept: str) -> None:
+    made = await world.post(headers=world.headers(content_type=kind, accept=accept))
+    assert (made.status_code, made.headers["content-type"]) == (201, SDP)
+    await world.end(made)
+
+
 async def test_a_client_that_can_only_be_the_dtls_client(world: World) -> None:
     """RFC 9725 section 4.4.4 allows 422 here; this node has no need of it."""
     made = await world.joined(body=PUBLISH.replace("a=setup:actpass", "a=setup:active"))
