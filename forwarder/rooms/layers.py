@@ -29,7 +29,7 @@ ESTIMATE_S = 15.0
 SHORT = 0.85
 """An estimate below this share of what is sent: the way is full.  A receiver's estimate of a full
 way is 0.85 of what came through (draft-ietf-rmcat-gcc-02 section 5.5)."""
-FIRST = 0.6
+FIRST = 0.5
 """The first estimate is what came in while its sender may still have begun: it says that the way is
 full below this share of what is sent, and is watched below SHORT."""
 FALL = 0.95
