@@ -173,7 +173,7 @@ struct vc_rtp_identity vc_depart_identity(const struct vc_worker *w, struct vc_l
 
     return (struct vc_rtp_identity){
         .ssrc = route->out_ssrc,
-        .timestamp = d->head.rtp.timestamp + route->ts_offset,
+        .timestamp = vc_switch_timestamp(route, d->head.rtp.timestamp),
         .seq = (uint16_t)d->out,
         .pt = d->head.flags & VC_SLOT_RED && route->red_pt ? route->red_pt : route->pt,
         .rx_ext = (const uint8_t *)rx_ext,
@@ -235,6 +235,7 @@ static void add_departure(struct vc_worker *w, struct vc_leg *leg, struct vc_rou
     if ((int32_t)(d->out_ts - route->last_out_ts) > 0 || !route->last_arrival_ns) {
         route->last_arrival_ns = d->head.arrival_ns;
         route->last_out_ts = d->out_ts;
+        vc_switch_left(route, d->head.rtp.timestamp);
     }
     w->seal.cnt++;
 }

@@ -191,7 +191,7 @@ int vc_route_fast_start(struct vc_worker *w, struct vc_route *route, uint32_t wh
     if (which == 0 && route->numbering.started &&
         (head.stream != route->stream || head.index <= route->numbering.highest_in))
         return 0;
-    if (which == 1 && !vc_switch_fits(w, route, head.rtp.timestamp))
+    if (which == 1 && !vc_switch_fits(w, route, head.rtp.timestamp, 1))
         return 0;
     rewind_feed(w, feed, at);
     route->since_ns = w->now_ns;

@@ -54,7 +54,7 @@ struct vc_route {
     uint32_t waiting;        /* next in the leg's queue, or VC_NONE */
     uint32_t out_ssrc, ts_offset, stream;
     uint32_t ts_offset_set; /* as the command said */
-    uint32_t ts_skew;       /* of ts_offset: what the reports do not say */
+    uint32_t late_from, late_as; /* in and out timestamp of a frame that came late, see switch.h */
     uint32_t aligned_offset, next_offset; /* of feed 0 while switched, of feed 1 */
     uint16_t seq_start;
     uint64_t first_out;      /* out index of the first packet */
@@ -67,6 +67,7 @@ struct vc_route {
     uint8_t report_due;      /* the stored sender report is to be sent */
     uint8_t aligned, next_aligned; /* these offsets are known */
     uint8_t waits;           /* feed 1, for sender reports */
+    uint8_t late;            /* late_from and late_as hold */
     uint8_t follows;         /* packets left in an earlier life, the numbering begins anew */
     uint8_t left;            /* removed in this process: what it stored is exact */
     uint8_t mid[VC_LABEL_SZ];

@@ -5,8 +5,11 @@
 #include "timeline.h"
 
 /* A key frame may seem so much older than what has left: it is the same picture, encoded again, and
-   the reports are not exact (Chromium's are wrong by up to 2 ms each).  Below any sender's period. */
+   the reports are not exact (Chromium's are wrong by 2 ms each).  Below any sender's period. */
 #define SLACK_MS 10u
+#define LATE_MS 500u /* a key frame that comes just now may be so much older */
+#define LATE_SHARE 16u
+#define LATE_KEPT (1u << 23) /* ticks; after 2^31 of them a comparison would turn round */
 #define FRAME_TAIL 32u /* packets: the end of a frame is among the last so many */
 #define TRUST_S 5u  /* reports that move a stream farther from its arrivals are not believed */
 
@@ -35,7 +38,7 @@ static int current_offset(const struct vc_route *route, uint32_t *offset)
 {
     if (!route->numbering.started || (route->switched && !route->aligned))
         return -1;
-    *offset = route->switched ? route->aligned_offset : route->ts_offset - route->ts_skew;
+    *offset = route->switched ? route->aligned_offset : route->ts_offset;
     return 0;
 }
 
@@ -73,19 +76,22 @@ static uint32_t newest_timestamp(const struct vc_worker *w, const struct vc_rout
 {
     const struct vc_feed *feed = &route->feeds[0];
     uint64_t end = w->watches[feed->source].announced;
-    uint32_t newest = route->last_out_ts, offset;
+    uint32_t newest = route->last_out_ts, offset, timestamp;
     struct vc_slot_head head;
 
     if (feed->cursor < end && !current_offset(route, &offset) &&
-        !vc_history_read(&source_of(w, route, 0)->history, end - 1, &head) &&
-        is_later(head.rtp.timestamp + offset, newest))
-        newest = head.rtp.timestamp + offset;
+        !vc_history_read(&source_of(w, route, 0)->history, end - 1, &head)) {
+        timestamp = route->switched ? head.rtp.timestamp + offset :
+                                      vc_switch_timestamp(route, head.rtp.timestamp);
+        if (is_later(timestamp, newest))
+            newest = timestamp;
+    }
     return newest;
 }
 
-int vc_switch_fits(struct vc_worker *w, struct vc_route *route, uint32_t timestamp)
+int vc_switch_fits(struct vc_worker *w, struct vc_route *route, uint32_t timestamp, int stored)
 {
-    uint32_t slack = source_of(w, route, 1)->clock_hz / 1000u * SLACK_MS;
+    uint32_t slack = source_of(w, route, 1)->clock_hz / 1000u * (stored ? SLACK_MS : LATE_MS);
 
     if (align(w, route) || is_overdue(w, route))
         return 1;
@@ -127,7 +133,7 @@ uint64_t vc_switch_find(struct vc_worker *w, struct vc_route *route, uint64_t ke
     if (route->waits)
         return to;
     while (key < to && (vc_history_read(&source->history, key, &head) ||
-                        !vc_switch_fits(w, route, head.rtp.timestamp)))
+                        !vc_switch_fits(w, route, head.rtp.timestamp, 0)))
         key = vc_route_find_key(source, key + 1, to);
     return key;
 }
@@ -200,15 +206,34 @@ void vc_switch_clock(struct vc_route *route, const struct vc_slot_head *head, ui
     uint32_t aligned = head->rtp.timestamp + route->aligned_offset;
     uint32_t trust = TRUST_S * clock_hz;
 
-    route->ts_skew = 0;
     route->aligned = route->switched && route->aligned &&
                      aligned - timestamp + trust <= 2 * trust;
-    if (route->aligned)
-        timestamp = aligned;
-    if (!is_later(timestamp, route->last_out_ts))
+    route->late = route->aligned && !is_later(aligned, route->last_out_ts);
+    if (route->late) {
+        route->late_from = head->rtp.timestamp;
+        route->late_as = route->last_out_ts + 1;
+    }
+    if (!route->aligned && !is_later(timestamp, route->last_out_ts))
         timestamp = route->last_out_ts + 1;
-    if (route->aligned)
-        route->ts_skew = timestamp - aligned;
+    route->ts_offset = route->aligned ? route->aligned_offset : timestamp - head->rtp.timestamp;
     route->aligned = 0;
-    route->ts_offset = timestamp - head->rtp.timestamp;
+}
+
+uint32_t vc_switch_timestamp(const struct vc_route *route, uint32_t timestamp)
+{
+    uint32_t aligned = timestamp + route->ts_offset, late = route->late_as;
+
+    if (!route->late)
+        return aligned;
+    if (is_later(timestamp, route->late_from))
+        late += (timestamp - route->late_from) / LATE_SHARE;
+    return is_later(late, aligned) ? late : aligned;
+}
+
+void vc_switch_left(struct vc_route *route, uint32_t timestamp)
+{
+    if (!route->late || !is_later(timestamp, route->late_from + LATE_KEPT))
+        return;
+    route->late = 0;
+    vc_resend_header(route, route->resend.rx_ext); /* what left before would come out otherwise */
 }

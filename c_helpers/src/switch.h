@@ -8,15 +8,17 @@
    and a sender report with the new mapping follows the first packet.  Timestamps:
 
      both sources are of one leg: by its sender's own reports (timeline.h).  While one of these is
-                                  missing, or the key frame is older than what has left, the
-                                  change waits, VC_ALIGN_WAIT_NS at most.  No key frame is asked
-                                  for before it can be used, so a change costs one request.
+                                  missing the change waits, VC_ALIGN_WAIT_NS at most.  No key
+                                  frame is asked for before it can be used, so a change costs one
+                                  request.
      else:                        by the time that passed at this node between the last packet of
                                   the old and the first of the new one.
 
-   They never go back, and the first is a tick ahead at least: two encodings of one picture have one
-   timestamp, and two pictures never do.  What that adds (up to 10 ms, where reports are not exact)
-   is taken back by the next change.
+   They never go back, and the first is a tick ahead at least.  Where the sources' packets come at
+   different times the key frame may be older than what has left, by half a second at most: the
+   first frames are then a sixteenth of their distance apart, until the clock is the sender's again.
+   Reports tell of that clock all the while.  A key frame of the history must not be older, or a
+   receiver would see the past once more.
 
    All of it belongs to the worker that owns the route's leg. */
 #ifndef VC_SWITCH_H
@@ -38,8 +40,8 @@ void vc_switch_begin(struct vc_worker *w, struct vc_route *route);
 void vc_switch_resume(struct vc_worker *w, struct vc_route *route);
 /* The first key frame of feed 1 in [key, to) that it can change at, or `to`. */
 uint64_t vc_switch_find(struct vc_worker *w, struct vc_route *route, uint64_t key, uint64_t to);
-/* 1: a key frame with this timestamp can be changed at. */
-int vc_switch_fits(struct vc_worker *w, struct vc_route *route, uint32_t timestamp);
+/* 1: a key frame with this timestamp can be changed at.  stored: it did not come just now. */
+int vc_switch_fits(struct vc_worker *w, struct vc_route *route, uint32_t timestamp, int stored);
 /* Feed 1's key frame was found; more of one of the feeds came.  Sets switch_at once the end of feed
    0 is known. */
 void vc_switch_cut(struct vc_worker *w, struct vc_route *route);
@@ -47,5 +49,9 @@ void vc_switch_cut(struct vc_worker *w, struct vc_route *route);
 void vc_switch_taken(struct vc_worker *w, struct vc_route *route);
 /* The next packet to leave is the first of its stream: sets ts_offset. */
 void vc_switch_clock(struct vc_route *route, const struct vc_slot_head *head, uint32_t clock_hz);
+/* The out timestamp, the same whenever it is asked for until the stream changes. */
+uint32_t vc_switch_timestamp(const struct vc_route *route, uint32_t timestamp);
+/* A packet with this in timestamp leaves, the newest so far. */
+void vc_switch_left(struct vc_route *route, uint32_t timestamp);
 
 #endif

@@ -379,6 +379,43 @@ static void test_inexact(int64_t error_ms)
     stage_close();
 }
 
+/* One layer's packets come 80 ms after the other's: its key frames are older than what has left.  They
+   are taken at the first request; three frames later the clock is the sender's, and the reports tell
+   of it all the while. */
+static void test_late(uint32_t worker_cnt)
+{
+    uint32_t asked, repeated;
+    uint16_t first;
+
+    stage_open(worker_cnt, VC_CODEC_VP8, FORM_15, FORM_15, 0);
+    encoders[1].delay_ns = encoders[0].delay_ns + 80 * WORLD_MS;
+    stage_run(700);
+    asked = stage_asked();
+    for (uint32_t i = 1; i <= 20; i++) {
+        CHECK_EQ(stage_switch(i % 2), VC_STATUS_OK);
+        stage_run(500 + i * 7);
+        CHECK_EQ(video.from, i % 2);
+        CHECK(stage_asked() - asked <= i);
+    }
+    CHECK_EQ(video.changes, 20);
+    CHECK(video.clock_error_max < 90 * 82);
+    CHECK(video.frames_off <= 10 * 2);
+    CHECK(video.report_error_max < 90);
+    CHECK_EQ(stage_switch(1), VC_STATUS_OK);
+    while (video.changes < 21)
+        stage_run(1);
+    first = video.seq;
+    stage_run(100);
+    repeated = resent;
+    stage_nack(first); /* what left too late comes again as it was */
+    CHECK_EQ(resent, repeated + 1);
+    CHECK(world.node->routes[1].late);
+    stage_run(94000); /* 2^23 ticks, when nobody asks for it any more */
+    CHECK(!world.node->routes[1].late);
+    CHECK(video.frames_off <= 11 * 2);
+    stage_close();
+}
+
 /* A sender that lies about its clock by an hour is not believed; by a second it is, forwards. */
 static void test_lies(void)
 {
@@ -456,6 +493,7 @@ int main(void)
         test_whole_frames(n);
         test_no_end(n, 0);
         test_no_end(n, 1);
+        test_late(n);
         test_hasty(n);
         test_waits_for_reports(n);
         test_never_a_report(n);

@@ -47,6 +47,7 @@ struct watcher { /* what came of one outgoing stream */
     uint32_t changes;   /* of it */
     uint32_t reports_at_change; /* how many of them had a report in their cycle */
     int64_t clock_error_max, report_error_max; /* ticks */
+    uint32_t frames_off; /* by more than 45 ms */
 };
 
 extern struct world world;

@@ -206,6 +206,7 @@ static void check_frame(struct watcher *at, uint32_t timestamp, uint64_t capture
     }
     if (distance(timestamp, at->base + since) > at->clock_error_max)
         at->clock_error_max = distance(timestamp, at->base + since);
+    at->frames_off += distance(timestamp, at->base + since) > 45 * e->clock_hz / 1000;
     check_ids(at, e, ids, key);
     if (at->begun && from != at->from) {
         CHECK(key || e->codec == VC_CODEC_OPAQUE);
