@@ -213,6 +213,11 @@ class IceLite:
         self.counters["tuple_evicted"] += 1
         return victim
 
+    def wait_anew(self, now: float) -> None:
+        """Consent to every address begins anew: until now no check could be heard."""
+        for agent in self._by_participant.values():
+            agent.last_check = dict.fromkeys(agent.last_check, now)
+
     def expire(self, now: float) -> list[TuplesChanged]:
         """Withdraws 5-tuples whose consent ended (RFC 7675); call it about once a second."""
         changes = []

@@ -182,6 +182,10 @@ class Rooms(BrowserRooms, ViewingRooms, Audience):
             state.away[participant.id] = now + state.limits.resume_grace_s
             state.touch_participant(participant)
 
+    def wait_anew(self, now: float) -> None:
+        """All whose session is lost have the whole grace period from now on."""
+        self.state.away = dict.fromkeys(self.state.away, now + self.state.limits.resume_grace_s)
+
     def leave(self, participant_id: str, reason: str, now: float) -> None:
         """The participant, its tracks and subscriptions go."""
         state = self.state

@@ -297,6 +297,12 @@ class RoomsBackend:
         except (HostError, OSError) as error:  # then its prefix is charged, as before the check
             log.error("the guard cannot be told of an address: %s", error)
 
+    def opened(self) -> None:
+        """Only now can somebody come back: what the start took is nobody's silence."""
+        now = self._clock.now()
+        self._rooms.wait_anew(now)
+        self._ice.wait_anew(now)
+
     def tick(self) -> None:
         """Consent, grace periods and empty rooms; call it about once a second."""
         now = self._clock.now()

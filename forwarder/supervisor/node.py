@@ -114,6 +114,7 @@ class Node:
         self.drain = Drain(self._rooms, self._clock)
         await self._start_table()
         await self._start_signaling()
+        self._backend.opened()
         self._tasks += [
             asyncio.create_task(self._reconciler.run(), name="reconcile"),
             asyncio.create_task(self._tick(), name="tick"),

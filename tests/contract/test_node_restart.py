@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from node_kit import PATIENCE_S, Call, Site, Up, call_on, node_of, until, up
 
+from forwarder.clock import SystemClock
 from forwarder.commands import KeyframeRequest, RouteRemove
 from forwarder.dataplane import commands
 from forwarder.dataplane.encode import encode
@@ -61,6 +62,42 @@ async def test_a_killed_supervisor_loses_no_media(site: Site) -> None:
                 assert after["balanced"], after["imbalance"]
             finally:
                 second.clean_up()
+
+
+class Leaping(SystemClock):
+    """Ahead by as much as it was told."""
+
+    ahead = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.ahead
+
+
+async def test_a_start_that_takes_minutes_is_nobodys_silence(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Grace and consent last 30 s: they begin when the new supervisor can hear somebody."""
+    clock, table = Leaping(), Node._start_table
+
+    async def slowly(node: Node) -> None:
+        await table(node)  # has taken everybody up
+        clock.ahead = 300.0
+
+    monkeypatch.setattr(Node, "_start_table", slowly)
+    with up(site) as first:
+        async with call_on(site) as call:
+            await call.flows(100)
+            first.kill()
+            async with node_of(site, clock) as second:
+                await until(
+                    lambda: (call.publisher.resumed, call.subscriber.resumed) == (1, 1),
+                    "both are back by their secrets",
+                )
+                await call.flows(100)
+                assert second.datapath.adopted
+                await call.end()
+                assert call.lost() == [] and len(call.numbers) == call.sent
+                assert (call.publisher.rejoined, call.subscriber.rejoined) == (0, 0)
 
 
 async def test_who_left_meanwhile_is_gone_and_who_came_is_served(site: Site) -> None:

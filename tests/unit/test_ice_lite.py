@@ -116,6 +116,10 @@ def test_restored_tuples_keep_their_place_and_their_consent_begins_anew() -> Non
     lite.add(ALICE, "alicefrag", PASSWORD, tuples=(at(1), at(2)), nominated=1, now=100.0)
     assert lite.expire(100.0 + CONSENT_S - 1) == []
     assert lite.receive(check(), at(2), 101.0)[1] == []
+    lite.wait_anew(200.0)
+    assert lite.expire(200.0 + CONSENT_S - 1) == []
+    (change,) = lite.expire(200.0 + CONSENT_S)
+    assert change.tuples == ()
 
 
 @pytest.mark.parametrize(

@@ -221,6 +221,19 @@ def test_grace_ends(rooms):
     rooms.session_lost(p.id, now=31.0)
 
 
+def test_grace_begins_anew_for_all_who_are_away(rooms):
+    p, other, there = join(rooms), join(rooms), join(rooms)
+    rooms.session_lost(p.id, now=0.0)
+    rooms.session_lost(other.id, now=20.0)
+    rooms.wait_anew(40.0)
+    rooms.tick(69.9)
+    assert rooms.resume(p.resume, now=69.9) is p
+    rooms.drain_events()
+    rooms.tick(70.0)
+    (left,) = rooms.drain_events()
+    assert left.participant.id == other.id and rooms.participant(there.id) is there
+
+
 @pytest.mark.parametrize("secret", ["", "x" * 43, "\ud800", "é" * 5000])
 def test_wrong_resume_secret(rooms, secret):
     join(rooms)
