@@ -7,8 +7,9 @@
 
 Each request carries a join token for the room as bearer.  The node always answers; a WHEP client
 that would have the server offer gets 422, and so does a WHIP client of which the node cannot take
-every track (RFC 9725 sections 4.4.2 and 4.4.3).  `{id}` cannot be guessed.  `participant`: only this one, else who speaks.  `layer`:
-"low", "high", a rid or a number (0 is the lowest), else what the network allows.
+every track (RFC 9725 sections 4.4.2 and 4.4.3).  `{id}` cannot be guessed.  `participant`: only
+this one, else who speaks.  `layer`: "low", "high", a rid or a number (0 is the lowest), else what
+the network allows.
 """
 
 from __future__ import annotations
