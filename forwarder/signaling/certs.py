@@ -3,6 +3,8 @@
 Browsers take a certificate by its hash (serverCertificateHashes) only if it is ECDSA P-256 and
 valid for at most 14 days, so the own one is valid for 13 days and 23 hours, and is made anew when
 less than 2 days remain.  It lies in the state directory, so that its hash outlives a restart.
+That of DTLS is known by its fingerprint alone, and may live: a call in which it was answered must
+not be answered another one.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from forwarder.clock import Clock
 from forwarder.errors import ConfigError
 
 VALIDITY: Final = dt.timedelta(days=13, hours=23)
+DTLS_VALIDITY: Final = dt.timedelta(days=3650)
 RENEW_BEFORE: Final = dt.timedelta(days=2)
 BACKDATE: Final = dt.timedelta(hours=1)  # part of the validity: for clients whose clock is behind
 CERT_NAME: Final = "dev-cert.pem"
@@ -97,18 +100,20 @@ def configured(cert_file: Path, key_file: Path, *, clock: Clock) -> Certificate:
     return Certificate(chain, key, cert_file, key_file, self_signed=False)
 
 
-def development(state_dir: Path, names: Sequence[str], *, clock: Clock) -> Certificate:
+def development(
+    state_dir: Path, names: Sequence[str], *, clock: Clock, validity: dt.timedelta = VALIDITY
+) -> Certificate:
     """The self-signed certificate in `state_dir`, made or renewed where needed.
 
-    `names`: addresses and host names that it is to be valid for.  ConfigError if the directory
-    cannot be written.
+    `names`: addresses and host names that it is to be valid for; `validity`: of one that is made.
+    ConfigError if the directory cannot be written.
     """
     cert_file, key_file = state_dir / CERT_NAME, state_dir / KEY_NAME
     try:
         found = _load_development(cert_file, key_file)
         if found is not None and _fresh(found, names, clock.wall()):
             return found
-        chain, key = _make(names, clock.wall())
+        chain, key = _make(names, clock.wall(), validity)
         state_dir.mkdir(parents=True, exist_ok=True)
         _write(key_file, _key_pem(key), 0o600)
         _write(cert_file, chain.public_bytes(serialization.Encoding.PEM), 0o644)
@@ -122,7 +127,7 @@ def development(state_dir: Path, names: Sequence[str], *, clock: Clock) -> Certi
 def dtls(state_dir: Path, *, clock: Clock) -> Certificate:
     """What browsers see in DTLS and know by its fingerprint: always the node's own, always ECDSA
     P-256, whatever the API's is."""
-    return development(state_dir / DTLS_DIR, [], clock=clock)
+    return development(state_dir / DTLS_DIR, [], clock=clock, validity=DTLS_VALIDITY)
 
 
 def _read(path: Path) -> bytes:
@@ -194,7 +199,9 @@ def _general_names(names: Sequence[str]) -> list[x509.GeneralName]:
     return general
 
 
-def _make(names: Sequence[str], now: float) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+def _make(
+    names: Sequence[str], now: float, validity: dt.timedelta
+) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "vcfwd development")])
     start = dt.datetime.fromtimestamp(int(now), dt.UTC) - BACKDATE
@@ -205,7 +212,7 @@ def _make(names: Sequence[str], now: float) -> tuple[x509.Certificate, ec.Ellipt
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(start)
-        .not_valid_after(start + VALIDITY)
+        .not_valid_after(start + validity)
         .add_extension(x509.SubjectAlternativeName(_general_names(names)), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)

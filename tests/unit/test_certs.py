@@ -16,7 +16,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from forwarder.clock import ManualClock
 from forwarder.errors import ConfigError
-from forwarder.signaling.certs import CERT_NAME, KEY_NAME, configured, development
+from forwarder.signaling.certs import (
+    CERT_NAME,
+    DTLS_DIR,
+    KEY_NAME,
+    configured,
+    development,
+    dtls,
+)
 
 DAY = 24 * 3600.0
 NAMES = ["127.0.0.1", "::1", "node.example"]
@@ -62,6 +69,20 @@ def test_kept_until_two_days_remain(tmp_path: Path, clock: ManualClock) -> None:
     second = development(tmp_path, NAMES, clock=clock)
     assert second.sha256 != first
     assert second.expires_at > clock.wall() + 13 * DAY
+
+
+def test_that_of_dtls_stays_for_years(tmp_path: Path, clock: ManualClock) -> None:
+    """Answers to further offers of a call name the certificate of its handshake, also after the
+    API's was renewed and the node was started anew."""
+    first = dtls(tmp_path, clock=clock)
+    key = first.chain[0].public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    assert isinstance(key.curve, ec.SECP256R1)
+    assert stat.S_IMODE((tmp_path / DTLS_DIR / KEY_NAME).stat().st_mode) == 0o600
+    api = development(tmp_path, NAMES, clock=clock)
+    clock.advance(5 * 365 * DAY)
+    assert development(tmp_path, NAMES, clock=clock).sha256 != api.sha256
+    assert dtls(tmp_path, clock=clock).sha256 == first.sha256
 
 
 def test_made_anew_when_it_does_not_fit(tmp_path: Path, clock: ManualClock) -> None:

@@ -5,6 +5,7 @@ tests/unit/sdp holds the offers of real clients; its README tells where they are
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,7 +100,11 @@ def test_the_answer_is_read_alike_by_another_implementation() -> None:
 
 
 def test_the_codec_order_of_the_room_decides() -> None:
+    """VP8, then H.264, unless the room has another."""
     parsed = parse_offer(offer(CHROMIUM))
+    for lost, codec in (("none", Codec.VP8), ("VP8/", Codec.H264), ("(VP8|H264)/", Codec.VP9)):
+        text = re.sub(f"a=rtpmap:[0-9]+ {lost}.*\r\n", "", offer(CHROMIUM).decode())
+        assert negotiate(parse_offer(text.encode()), WHIP).accepted[1].formats[0].codec is codec
     for order, pt in (
         ((Codec.H264, Codec.VP8), 108),
         ((Codec.VP9,), 98),

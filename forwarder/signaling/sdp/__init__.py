@@ -9,7 +9,6 @@ Pure: no sockets, no clock, no rooms.  The wire text is read and written by `sdp
 
 from forwarder.signaling.sdp.fragment import Fragment, parse_fragment, render_fragment
 from forwarder.signaling.sdp.model import (
-    CODEC_ORDER,
     SESSION,
     WHEP,
     WHIP,
@@ -32,7 +31,6 @@ from forwarder.signaling.sdp.render import render
 from forwarder.signaling.sdp.renew import Changes, changes
 
 __all__ = [
-    "CODEC_ORDER",
     "SESSION",
     "WHEP",
     "WHIP",

@@ -6,11 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from forwarder.rtp.codecs import Codec, Kind
+from forwarder.rtp.codecs import VIDEO_ORDER, Codec, Kind
 from forwarder.table import Ext
-
-CODEC_ORDER: tuple[Codec, ...] = (Codec.VP8, Codec.H264, Codec.VP9, Codec.AV1)
-"""Video codecs of a room, best first: what a publisher is answered with."""
 
 EXTENSION_URIS: Mapping[str, Ext] = {
     "urn:ietf:params:rtp-hdrext:sdes:mid": Ext.MID,  # RFC 9143
@@ -46,7 +43,7 @@ class Terms:
     receive: int
     send: int
     send_audio: int = 0
-    order: tuple[Codec, ...] = CODEC_ORDER
+    order: tuple[Codec, ...] = VIDEO_ORDER
 
 
 WHIP = Terms(receive=1, send=0)
