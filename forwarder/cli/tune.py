@@ -324,6 +324,7 @@ def watch(
     with _opened("watch", config, root, None) as (place, survey):
         keep(
             place.host, place.journal, place.audit, survey.site.layout.cpus,
+            lambda nics: place.survey(list(nics)).site,
             interval=interval, count=count, spin_ms=spin_ms, json_=json_,
         )  # fmt: skip
 

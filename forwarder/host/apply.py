@@ -104,13 +104,33 @@ def apply(
             change = done.changed - before
             tell(f"{stage.name}: {verdict.state}: {verdict.sentence} ({change} changed)")
     audit.add("apply", f"{done.changed} settings changed", run=run)
+    journal.asked(stages, [nic.name for nic in site.nics])
     return done
 
 
+def renew(
+    site: Site, stages: Sequence[Stage], journal: Journal, audit: Audit, tell: Tell, tried: set[str]
+) -> int:
+    """Stages again after an attach, a link or a channel event: only what they plan now and the
+    journal does not know, such as the interrupts of a link that came up.  With the lock held.
+
+    `tried`: keys that are left out; grows.  How many were set; a failure is told, and ends it."""
+    done = Done()
+    tried |= {entry.key for entry in journal.current()}
+    for stage in stages:
+        try:
+            _stage(site, stage, journal, audit, "watch", done, tell, tried)
+        except HostError as error:
+            tell(f"{stage.name}: {error}")
+            audit.add(f"watch {stage.name}", f"failed: {error}", stage=stage.name)
+    return done.changed
+
+
 def _stage(
-    site: Site, stage: Stage, journal: Journal, audit: Audit, run: str, done: Done, tell: Tell
-) -> None:
-    tried: set[str] = set()
+    site: Site, stage: Stage, journal: Journal, audit: Audit, run: str, done: Done, tell: Tell,
+    tried: set[str] | None = None,
+) -> None:  # fmt: skip
+    tried = set() if tried is None else tried
     for _ in range(PASSES_MAX):
         try:
             steps = [step for step in stage.plan(site) if not step.met and step.key not in tried]
@@ -206,6 +226,8 @@ def revert(
         journal.note(entry.number, "reverted")
         audit.add(f"revert {entry.key}", f"is {entry.old} again", stage=entry.stage)
         done.changed += 1
+    if not journal.live():
+        journal.forget()
     audit.add("revert", f"{done.changed} back, {done.left} left alone, {done.failed} failed")
     return done
 

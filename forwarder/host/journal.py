@@ -16,14 +16,14 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from forwarder.errors import HostError
-from forwarder.host.stage import PERSISTENT, RUNTIME, Step
+from forwarder.host.stage import PERSISTENT, RUNTIME, Stage, Step
 
 VERSION: Final = 1
 LINES_MAX: Final = 100_000
@@ -169,6 +169,31 @@ class Journal:
     def note(self, number: int, event: str) -> None:
         """`done`, `reverted` or `left`."""
         self._append({"event": event, "id": number})
+
+    def asked(self, stages: Sequence[Stage], nics: Sequence[str]) -> None:
+        """What was applied in this boot, also where it found nothing to do: `tune watch` runs it
+        again when a link comes up."""
+        names, before = self.applied()
+        line = {
+            "boot_id": self.boot_id,
+            "stages": sorted({*names, *(stage.name for stage in stages)}),
+            "nics": list(dict.fromkeys((*before, *nics))),
+        }
+        self._write(self.folder / "applied.json", [line], append=False)
+
+    def applied(self) -> tuple[list[str], list[str]]:
+        """Stages and NICs that were applied in this boot and not reverted."""
+        try:
+            line = json.loads((self.folder / "applied.json").read_text())
+            if line["boot_id"] == self.boot_id:
+                return [str(name) for name in line["stages"]], [str(n) for n in line["nics"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        return [], []
+
+    def forget(self) -> None:
+        """All is reverted: nothing is to be run again."""
+        (self.folder / "applied.json").unlink(missing_ok=True)
 
     def archive(self) -> int:
         """Moves run-time entries of other boots to the archive; how many there were."""

@@ -7,7 +7,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,6 +15,7 @@ from forwarder.host import evidence
 from forwarder.host.audit import Audit
 from forwarder.host.journal import Journal
 from forwarder.host.root import Host
+from forwarder.host.stage import Site
 from forwarder.host.watch import Latency, Watcher
 from forwarder.net.netlink import RTM_DELLINK, RTM_NEWLINK, Notices
 
@@ -27,13 +28,14 @@ def keep(
     journal: Journal,
     audit: Audit,
     cpus: Sequence[int],
+    survey: Callable[[Sequence[str]], Site],
     *,
     interval: float,
     count: int,
     spin_ms: int,
     json_: bool,
 ) -> None:
-    """Until SIGINT or SIGTERM, or for `count` looks."""
+    """Until SIGINT or SIGTERM, or for `count` looks.  `survey`: the host anew, for these NICs."""
     ended, wake = socket.socketpair()
     wake.setblocking(False)
     before_fd = signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
@@ -46,15 +48,18 @@ def keep(
             if latency.why_not:
                 told.append(latency.why_not)
             last = evidence.read(host, cpus)
-            looks = 0
-            while True:
+            looks, woken = 0, "link"
+            while woken != "end":
                 again = watcher.look(time.monotonic())
+                renewed = watcher.renew(survey) if woken == "link" else 0
                 now = evidence.read(host, cpus)
-                _tell(last, now, told, again, cpus, spin_ms if host.live else 0, json_)
+                counts = {"reapplied": again, "renewed": renewed}
+                _tell(last, now, told, counts, cpus, spin_ms if host.live else 0, json_)
                 told.clear()
                 last, looks = now, looks + 1
-                if (count and looks >= count) or _wait(ended, notices, interval):
+                if count and looks >= count:
                     return
+                woken = _wait(ended, notices, interval)
     finally:
         signal.set_wakeup_fd(before_fd)
         for number, handler in handlers.items():
@@ -65,30 +70,32 @@ def keep(
         wake.close()
 
 
-def _wait(ended: socket.socket, notices: Notices | None, interval: float) -> bool:
-    """True: a signal came.  A notice of a link shortens the wait to SETTLE_S."""
-
+def _wait(ended: socket.socket, notices: Notices | None, interval: float) -> str:
+    """What ended it: `end` a signal, `link` a notice of a link, which shortens the wait to
+    SETTLE_S, or `time`."""
+    woken = "time"
     until = time.monotonic() + interval
     while (left := until - time.monotonic()) > 0:
         sources = [ended.fileno()] + ([notices.fileno()] if notices is not None else [])
         ready, _, _ = select.select(sources, [], [], left)
         if ended.fileno() in ready:
-            return True
+            return "end"
         if notices is not None and ready:
             messages = notices.read()
             links = messages is None or any(
                 message["header"]["type"] in (RTM_NEWLINK, RTM_DELLINK) for message in messages
             )
             if links:
+                woken = "link"
                 until = min(until, time.monotonic() + SETTLE_S)
-    return False
+    return woken
 
 
 def _tell(
     last: dict[int, evidence.Core],
     now: dict[int, evidence.Core],
     told: list[str],
-    again: int,
+    counts: dict[str, int],
     cpus: Sequence[int],
     spin_ms: int,
     json_: bool,
@@ -102,10 +109,10 @@ def _tell(
         except OSError as error:
             told.append(f"core {cpu}: spin gaps cannot be measured: {error.strerror}")
     if json_:
-        print(json.dumps({"reapplied": again, "told": told, "cores": cores}), flush=True)
+        print(json.dumps({**counts, "told": told, "cores": cores}), flush=True)
         return
     for sentence in told:
         print(sentence, flush=True)
     for name, core in cores.items():
-        counts = ", ".join(f"{what.replace('_', ' ')} {value}" for what, value in core.items())
-        print(f"core {name}: {counts}", flush=True)
+        words = ", ".join(f"{what.replace('_', ' ')} {value}" for what, value in core.items())
+        print(f"core {name}: {words}", flush=True)

@@ -1,8 +1,8 @@
 """Keeps what was applied: settings that drift are put back, and who fights us is told.
 
 A setting is put back at most REAPPLIES times an hour; after that it is left to the other side and
-said once an hour, with the name of who it may be.  The journal says what should be: `watch` plans
-nothing.  Time is an argument.
+said once an hour, with the name of who it may be.  The journal says what should be; only what a
+link event brings anew is planned.  Time is an argument.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from __future__ import annotations
 import os
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Final
 
 from forwarder.errors import HostError
 from forwarder.host import conflicts, settings
-from forwarder.host.apply import explain
+from forwarder.host.apply import explain, renew
 from forwarder.host.audit import Audit
 from forwarder.host.journal import Busy, Entry, Journal
 from forwarder.host.root import Host, Unreadable
-from forwarder.host.stage import Step
-from forwarder.host.stages import BY_NAME
+from forwarder.host.stage import Site, Step
+from forwarder.host.stages import BY_NAME, STAGES
 
 REAPPLIES: Final = 3
 """Times an hour that a setting is put back."""
@@ -37,6 +37,7 @@ class Watcher:
         self._host, self._journal, self._audit, self._tell = host, journal, audit, tell
         self._tries: dict[str, deque[float]] = {}
         self._told: dict[str, float] = {}
+        self._tried: set[str] = set()
 
     def look(self, now: float) -> int:
         """Puts back what drifted; how much.  `now`: monotonic seconds."""
@@ -48,6 +49,23 @@ class Watcher:
                 return sum(self._again(entry, now) for entry in drifted)
         except Busy:
             return 0  # an apply or a revert runs: the next look sees what it made
+
+    def renew(self, survey: Callable[[Sequence[str]], Site]) -> int:
+        """After a link changed: what the stages that it undoes plan now and nobody made yet (its
+        interrupts, its queues).  How much; the interfaces that were applied to count."""
+        names, nics = self._journal.applied()
+        again = [stage for stage in STAGES if stage.after_attach and stage.name in names]
+        if not again or not nics:
+            return 0
+        try:
+            site = survey(nics)
+            with self._journal.locked():
+                return renew(site, again, self._journal, self._audit, self._tell, self._tried)
+        except Busy:
+            return 0
+        except (HostError, OSError) as error:  # the NIC has gone: the next notice may bring it
+            self._tell(f"not run again: {error}")
+            return 0
 
     def _drift(self, entry: Entry) -> str | None:
         """What it is now, if not what we made it; None: all well, or it is not there now."""

@@ -61,6 +61,78 @@ def test_three_times_an_hour_then_it_says_who_fights(tmp_path):
     assert keeper.look(HOUR_S + 1.5) == 1
 
 
+def come_up(root: Path, name: str, hidden: Path) -> None:
+    """The driver asks for its interrupts."""
+    (root / "sys/class/net" / name / "flags").write_text("0x1003\n")
+    for entry in hidden.iterdir():
+        entry.rename(root / "sys/class/net" / name / "device/msi_irqs" / entry.name)
+
+
+def go_down(root: Path, name: str, hidden: Path) -> None:
+    (root / "sys/class/net" / name / "flags").write_text("0x1002\n")
+    hidden.mkdir()
+    for entry in (root / "sys/class/net" / name / "device/msi_irqs").iterdir():
+        entry.rename(hidden / entry.name)
+
+
+def test_a_link_that_comes_up_later_gets_its_interrupts_placed(tmp_path):
+    """They were not there to be applied: the stages are run again after a link event."""
+    root = copied(XEON, tmp_path)
+    before = tree(root)
+    go_down(root, "ens1f0", tmp_path / "hidden")
+    tuned = Tuned(root)
+    tuned.apply(nics=("ens1f0",))
+    assert not any(entry.key.startswith("irq:") for entry in tuned.journal.live())
+    keeper, said = watcher(root)
+
+    def survey(nics):
+        return Tuned(root).survey(*nics).site
+
+    assert keeper.renew(survey) == 0, "still down"
+    come_up(root, "ens1f0", tmp_path / "hidden")
+    assert (root / IRQ).read_text() == "0-15\n"
+    assert keeper.renew(survey) > 2
+    placed = (root / IRQ).read_text()
+    assert int(placed) in survey(("ens1f0",)).layout.housekeeping
+    assert keeper.renew(survey) == 0, "once"
+    (root / IRQ).write_text("0-15\n")
+    assert keeper.renew(survey) == 0, "what the journal knows is for look(), with its limit"
+    assert keeper.look(0.0) == 1 and (root / IRQ).read_text() == placed
+    assert not said[1:] and "irq" in said[0]
+    assert Tuned(root).revert().failed == 0
+    (root / "sys/class/net/ens1f0/flags").write_text("0x1003\n")
+    assert tree(root) == before
+
+
+def test_only_what_was_applied_is_run_again(tmp_path):
+    root = copied(XEON, tmp_path)
+    Tuned(root).apply("channels", nics=("ens1f0",))
+    keeper, _ = watcher(root)
+
+    def survey(nics):
+        assert tuple(nics) == ("ens1f0",)
+        return Tuned(root).survey(*nics).site
+
+    assert keeper.renew(survey) == 0, "nobody asked for irq, xps or napi"
+    Tuned(root).apply("xps", nics=("ens1f0",))
+    xps = root / "sys/class/net/ens1f0/queues/tx-0/xps_cpus"
+    made = xps.read_text()
+    assert keeper.renew(survey) == 0
+    Tuned(root).revert()
+    assert xps.read_text() != made and keeper.renew(survey) == 0, "reverted is forgotten"
+    Tuned(root, boot="one").apply("xps", nics=("ens1f0",))
+    assert Tuned(root, boot="two").journal.applied() == ([], [])
+
+
+def test_a_nic_that_is_gone_when_its_link_event_is_read(tmp_path):
+    root = copied(XEON, tmp_path)
+    Tuned(root).apply("irq", nics=("ens1f0",))
+    keeper, said = watcher(root)
+    (root / "sys/class/net/ens1f0").rename(tmp_path / "gone")
+    assert keeper.renew(lambda nics: Tuned(root).survey(*nics).site) == 0
+    assert said == [said[0]] and "there is no interface ens1f0" in said[0]
+
+
 def test_settings_of_another_boot_and_reverted_ones_are_not_kept(tmp_path):
     root = copied(CLOUD, tmp_path)
     Tuned(root, boot="one").apply("sysctls")
