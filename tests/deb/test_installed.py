@@ -9,8 +9,25 @@ import pytest
 from deb_kit import Installed, Packages, as_unit
 
 SERVICES = ("vcfwd-dataplane", "vcfwd-supervisor", "vcfwd-tune", "vcfwd-tune-watch")
-EXPOSURE_MAX = {"vcfwd-dataplane": 40, "vcfwd-supervisor": 40}
-"""Tenths of `systemd-analyze security`'s exposure, 0 to 10.0."""
+EXPOSURE_MAX = {
+    "vcfwd-dataplane": 40, "vcfwd-supervisor": 40, "vcfwd-tune": 50, "vcfwd-tune-watch": 50,
+    "vcfwd-pins": 70,
+}  # fmt: skip
+"""Tenths of `systemd-analyze security`'s exposure, 0 to 10.0: what tunes writes to /sys and /proc
+as root, and what mounts the pins may have no mount namespace of its own."""
+PROPERTIES = {
+    "vcfwd-tune": ("Type=oneshot", "Before=vcfwd-dataplane.service"),
+    "vcfwd-tune-watch": ("ExecStart=/usr/bin/vcfwd tune watch",),
+    "vcfwd-dataplane": (
+        "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_XDP AF_NETLINK",
+        "LimitMEMLOCK=infinity", "RuntimeDirectoryPreserve=yes", "Slice=vcfwd.slice",
+        "Delegate=cpuset", "AppArmorProfile=-vcfwd-dataplane",
+    ),
+    "vcfwd-supervisor": (
+        "Wants=vcfwd-dataplane.service vcfwd-pins.service network-online.target",
+        "RuntimeDirectoryPreserve=yes",
+    ),
+}  # fmt: skip
 DATAPLANE = as_unit("vcfwd-dataplane", "/usr/lib/vcfwd/vcfwd-dataplane --run-dir /run/vcfwd")
 SUPERVISOR = as_unit("vcfwd-supervisor", "/usr/bin/vcfwd up --service")
 UNTIL_READY = """
@@ -84,6 +101,30 @@ def test_units_are_sandboxed(installed: Installed, name: str) -> None:
     limit = f"--offline=true --threshold={EXPOSURE_MAX[name]}"
     done = installed.run(f"systemd-analyze security --no-pager {limit} {unit}")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+
+
+@pytest.mark.parametrize("name", sorted(PROPERTIES))
+def test_units_have_their_properties(installed: Installed, name: str) -> None:
+    lines = installed.told(f"cat /usr/lib/systemd/system/{name}.service").splitlines()
+    assert set(PROPERTIES[name]) <= set(lines)
+    for word in ("BindsTo=", "PartOf=", *(["MemoryDenyWriteExecute="] * ("super" in name))):
+        assert not [line for line in lines if line.startswith(word)]
+
+
+def test_needrestart_leaves_the_data_plane_alone(installed: Installed) -> None:
+    """Its file of ours, read as needrestart does; the supervisor may be restarted."""
+    program = """
+        our %nrconf; defined do "/etc/needrestart/conf.d/vcfwd.conf" or die $@;
+        for my $unit ("vcfwd-dataplane.service", "vcfwd-supervisor.service") {
+            my @rules = grep { $unit =~ $_ } keys %{$nrconf{override_rc}};
+            print "$unit ", (@rules ? $nrconf{override_rc}{$rules[0]} : "none"), "\\n";
+        }
+    """
+    words = f"cat > /tmp/rules.pl <<'END'\n{program}\nEND\nperl -w /tmp/rules.pl"
+    # Keys of a hash are texts: needrestart matches them as patterns all the same.
+    assert installed.told(words).splitlines() == [
+        "vcfwd-dataplane.service 0", "vcfwd-supervisor.service none",
+    ]  # fmt: skip
 
 
 def test_what_is_enabled(installed: Installed) -> None:
@@ -166,6 +207,23 @@ def test_an_upgrade_keeps_the_configuration(installed: Installed, packages: Pack
         "cat /etc/vcfwd/vcfwd.toml"
     ).partition("======\n")
     assert before == after
+
+
+def test_a_removal_takes_the_tuning_back(installed: Installed) -> None:
+    """Settings that outlive a boot, made by the command; not only files that purge knows."""
+    told = installed.told(
+        """
+        mkdir -p /etc/default/grub.d
+        echo mine > /etc/default/grub.d/60-vcfwd.cfg
+        vcfwd tune apply boot memlock >&2
+        grep -c isolcpus /etc/default/grub.d/60-vcfwd.cfg
+        ls /etc/security/limits.d/60-vcfwd.conf
+        dpkg --remove vcfwd >&2
+        cat /etc/default/grub.d/60-vcfwd.cfg
+        ls /etc/security/limits.d/60-vcfwd.conf 2>/dev/null || echo gone
+        """
+    ).splitlines()
+    assert told == ["1", "/etc/security/limits.d/60-vcfwd.conf", "mine", "gone"]
 
 
 def test_removal_and_purge(installed: Installed) -> None:

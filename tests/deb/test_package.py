@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 
 import contents
 import lock
@@ -18,6 +19,20 @@ def test_runtime_first_and_both_in_build_deb(packages: Packages) -> None:
     assert packages.own.name.startswith("vcfwd_")
     assert packages.own.parent == packages.runtime.parent == ROOT / "build" / "deb" / "trixie"
     assert packages.own.stat().st_size < OWN_MAX
+
+
+def test_no_path_on_a_failure() -> None:
+    """Who takes the last two lines must get none."""
+    words = ["make", "-s", "deb", "SUITE=sid"]
+    made = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert made.returncode != 0 and made.stdout == ""
+    assert "there is no SUITE sid; it is one of trixie, bookworm" in made.stderr
+
+
+def test_vcfwd_is_unpacked_fast(packages: Packages) -> None:
+    words = ["ar", "t", str(packages.own)]
+    members = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+    assert members == ["debian-binary", "control.tar.gz", "data.tar.gz"]
 
 
 def test_vcfwd_wants_exactly_this_runtime(packages: Packages) -> None:
