@@ -27,7 +27,7 @@
 #include "plane.h"
 #include "privilege.h"
 
-#define ORPHAN_UNSET_S 30 /* without a supervisor before any SETUP */
+#define ORPHAN_UNSET_S 180 /* before any SETUP: started beside a supervisor, which may be slow */
 #define VERSION_FILE "dataplane.version"
 
 #ifndef VC_VERSION
