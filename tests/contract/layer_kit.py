@@ -1,0 +1,280 @@
+"""One participant who films in two layers and reports its clocks, and one who asks for layers: both
+packet by packet, both with every datagram that came kept as it came."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import struct
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import httpx
+import pylibsrtp
+from bare_peer import MID, OPUS, RID, VP8
+from media_kit import RIDS, SIZES, Camera, Ears
+from node_kit import Site, until
+from pydantic import BaseModel
+
+from forwarder.client import rtcp
+from forwarder.client.control import Control
+from forwarder.client.quic import Target, parse_hash
+from forwarder.client.rtp import RtpPacket, is_rtcp
+from forwarder.demo.tap import Indices
+from forwarder.rooms.roles import Role
+from forwarder.rtp.suites import Suite
+from forwarder.signaling import messages as m
+
+LAYER_SSRC, SOUND_SSRC = 0xC0, 0xA0
+FRAME_S, SOUND_S, REPORT_S = 1 / 30, 0.02, 0.3
+PARTS = 3  # packets of a frame
+ENCODER_MINDS_S = 0.3  # libwebrtc takes no two requests closer than this
+CLOCK_AHEAD_S = 4321.5  # of the sender's own, so that nobody can mistake the node's for it
+KEY_HEAD = bytes.fromhex("1000009d012a4001b400")
+"""The frame tag with P 0, start code and size of a VP8 key frame (RFC 6386 section 9.1)."""
+
+
+class Stamp(NamedTuple):
+    """What a payload says of itself."""
+
+    stream: int  # 0, 1: the layer; 2: sound
+    part: int
+    key: bool
+    capture_s: float
+
+
+def stamp_of(packet: RtpPacket) -> Stamp:
+    stream, part, key, capture_s = struct.unpack("!BB?d", packet.payload[-11:])
+    return Stamp(stream, part, key, capture_s)
+
+
+def distance(a: int, b: int) -> int:
+    """a - b of RTP timestamps, the short way round."""
+    return (a - b + (1 << 31)) % (1 << 32) - (1 << 31)
+
+
+@dataclass
+class Stream:
+    """Something that the studio sends; `late_s`: so long after its capture."""
+
+    number: int
+    ssrc: int
+    pt: int
+    clock_hz: int
+    period_s: float
+    late_s: float
+    mid: str
+    rid: str = ""
+    base: int = 0
+    seq: int = 0
+    packets: int = 0
+    octets: int = 0
+    picture: int = 0
+    wants_key: bool = True
+
+    def ticks(self, capture_s: float) -> int:
+        return (self.base + round(capture_s * self.clock_hz)) % (1 << 32)
+
+
+class Studio(Camera):
+    """Publishes sound and a picture in two layers, each with an RTP clock of its own.  A layer may
+    come later than the other.  Both layers begin anew when the node asks one of them to."""
+
+    def __init__(self, token: str, *, late_s: tuple[float, float] = (0.0, 0.0)) -> None:
+        super().__init__("whip", token)
+        rng = random.Random(11)
+        self.layers = [
+            Stream(n, LAYER_SSRC + n, VP8, 90_000, FRAME_S, late_s[n], "1", rid)
+            for n, rid in enumerate(RIDS)
+        ]
+        self.sound = Stream(2, SOUND_SSRC, OPUS, 48_000, SOUND_S, 0.0, "0")
+        for stream in (*self.layers, self.sound):
+            stream.base, stream.seq = rng.randrange(1 << 32), rng.randrange(1 << 15)
+        self.asked = 0
+        """Requests for key frames."""
+        self._asked_at = float("-inf")
+        self.tap = Indices(srtcp_tail=0)
+        self._began = time.monotonic()
+
+    @property
+    def now_s(self) -> float:
+        return time.monotonic() - self._began
+
+    def take(self, data: bytes) -> None:
+        if not is_rtcp(data):
+            return
+        self.tap.add(0, data)
+        for item in rtcp.parse(self.open_rtcp(data)):
+            if isinstance(item, rtcp.KeyframeWanted):
+                self.asked += 1
+                if self.now_s - self._asked_at >= ENCODER_MINDS_S:
+                    self._asked_at = self.now_s
+                    for layer in self.layers:
+                        layer.wants_key = True
+
+    # ---- sending ----------------------------------------------------------------------------
+
+    def _packet(self, stream: Stream, capture_s: float, part: int, key: bool) -> bytes:
+        parts = PARTS if stream.rid else 1
+        labels = bytes([MID << 4]) + stream.mid.encode()
+        if stream.rid:
+            labels += bytes([RID << 4 | (len(stream.rid) - 1)]) + stream.rid.encode()
+        labels += bytes(-len(labels) % 4)
+        payload = b""
+        if stream.rid:
+            first = 0x10 if part == 0 else 0
+            payload = struct.pack("!BBH", 0x80 | first, 0x80, 0x8000 | stream.picture)
+            if part == 0:
+                payload += KEY_HEAD if key else b"\x11" + KEY_HEAD[1:3]
+            payload += bytes(SIZES[stream.number] // PARTS)
+        else:
+            payload = bytes(60)
+        payload += struct.pack("!BB?d", stream.number, part, key, capture_s)
+        marker = 0x80 if part == parts - 1 else 0
+        head = struct.pack(
+            "!BBHII", 0x90, marker | stream.pt, stream.seq, stream.ticks(capture_s), stream.ssrc
+        )
+        stream.seq = (stream.seq + 1) & 0xFFFF
+        stream.packets += 1
+        stream.octets += len(payload)
+        return head + struct.pack("!HH", 0xBEDE, len(labels) // 4) + labels + payload
+
+    async def _send(self, stream: Stream) -> None:
+        number = int(self.now_s / stream.period_s) + 1
+        while True:
+            capture_s = number * stream.period_s
+            await asyncio.sleep(max(0.0, capture_s + stream.late_s - self.now_s))
+            key, stream.wants_key = stream.wants_key and bool(stream.rid), False
+            stream.picture = (stream.picture + 1) & 0x7FFF
+            for part in range(PARTS if stream.rid else 1):
+                self.send_rtp(self._packet(stream, capture_s, part, key))
+            number += 1
+
+    async def _report(self, stream: Stream) -> None:
+        while True:
+            now = self.now_s
+            report = rtcp.SenderReport(
+                stream.ssrc,
+                rtcp.ntp_time(now + CLOCK_AHEAD_S),
+                stream.ticks(now),
+                stream.packets,
+                stream.octets,
+            )
+            self.send_rtcp(
+                rtcp.sender_report(report) + rtcp.source_description(stream.ssrc, "studio")
+            )
+            await asyncio.sleep(REPORT_S)
+
+    @contextlib.asynccontextmanager
+    async def filming_live(self) -> AsyncIterator[None]:
+        streams = (*self.layers, self.sound)
+        tasks = [asyncio.create_task(self._send(stream)) for stream in streams]
+        tasks += [asyncio.create_task(self._report(stream)) for stream in streams]
+        try:
+            yield
+        finally:
+            failed = [task.exception() for task in tasks if task.done() and not task.cancelled()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            assert not failed, failed
+
+
+@dataclass
+class Report:
+    """A sender report that was forwarded, and how many packets had come before it."""
+
+    ssrc: int
+    ntp_s: float
+    timestamp: int
+    packets: int
+
+
+class Seat(Ears):
+    """A viewer by session: one slot, whose layer it asks for.  Without `repair` its offer has no
+    RTX: what it asks for comes again byte for byte, or not at all."""
+
+    def __init__(self, site: Site, name: str, *, repair: bool = True) -> None:
+        super().__init__("whep", "")
+        self.repair = repair
+        self.reports: list[Report] = []
+        self.tap = Indices(srtcp_tail=0)
+        self.again = 0
+        """Packets that came as the same bytes before."""
+        self.back = 0
+        """How often the session came back."""
+        self.control = Control(
+            Target(site.url(), parse_hash(site.cert_hash)),
+            site.token(name, Role.PASSIVE),
+            name=name,
+            suites=[Suite.GCM],
+            on_message=self._told,
+            on_back=self._came_back,
+        )
+        self._kept: asyncio.Task[None] | None = None
+
+    def _told(self, message: BaseModel) -> None:
+        """The one slot is always the studio's."""
+
+    async def _came_back(self, welcome: m.Welcome) -> None:
+        self.back += 1
+
+    def offer(self) -> str:
+        text = super().offer()
+        if self.repair:
+            return text
+        lines = [x for x in text.split("\r\n") if not x.startswith(("a=rtpmap:97", "a=fmtp:97"))]
+        return "\r\n".join(lines).replace("SAVPF 96 97", "SAVPF 96")
+
+    async def join(self, client: httpx.AsyncClient) -> None:
+        welcome = await self.control.join(self.offer())
+        assert welcome.answer is not None
+        self.accept(httpx.Response(201, text=welcome.answer, headers={"location": ""}))
+        self._kept = asyncio.create_task(self.control.keep())
+
+    async def leave(self) -> None:
+        await self.control.leave()
+        if self._kept is not None:
+            self._kept.cancel()
+            await asyncio.gather(self._kept, return_exceptions=True)
+        self.control.close()
+
+    async def wish(self, layer: int) -> None:
+        await self.control.request(m.LayerWish, mid="1", layer=layer)
+
+    def take(self, data: bytes) -> None:
+        if not 128 <= data[0] <= 191:
+            return
+        repeated = self.tap.repeated
+        self.tap.add(0, data)
+        try:
+            clear = self.open_rtcp(data) if is_rtcp(data) else b""
+            if not clear:
+                super().take(data)
+        except pylibsrtp.Error:
+            # A packet that came before as the same bytes is refused, any other must open.
+            assert self.tap.repeated == repeated + 1
+            self.again += 1
+            return
+        for item in rtcp.parse(clear):
+            if isinstance(item, rtcp.SenderReport):
+                ntp_s = item.ntp / (1 << 32) - rtcp.NTP_EPOCH - CLOCK_AHEAD_S
+                self.reports.append(Report(item.ssrc, ntp_s, item.rtp_timestamp, len(self.packets)))
+
+    # ---- what a test waits for ----------------------------------------------------------------
+
+    def layer(self) -> int | None:
+        """Of the newest picture."""
+        return next((stamp_of(p).stream for p in reversed(self.packets) if p.pt == VP8), None)
+
+    async def sees(self, layer: int, packets: int = 1) -> None:
+        """Until so many packets of the picture came since its layer is this one."""
+
+        def enough() -> bool:
+            newest = self.of(VP8)[-packets:]
+            return len(newest) == packets and all(stamp_of(p).stream == layer for p in newest)
+
+        await until(enough, f"layer {layer} comes (now: {self.layer()})")
