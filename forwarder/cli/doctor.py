@@ -28,6 +28,8 @@ def doctor(
     from forwarder.dataplane import paths, scheduling
     from forwarder.dataplane.steering import OBJECT_DIR, Rates, Steering
     from forwarder.errors import VcfwdError
+    from forwarder.host import devices
+    from forwarder.host.root import Host
     from forwarder.net import qdiscs
 
     try:
@@ -41,7 +43,8 @@ def doctor(
         raise typer.Exit(1) from error
     fault = ""
     try:
-        choice = paths.choose(network.path, network.interfaces, prober)
+        names = devices.carried(settings, Host()).network.interfaces
+        choice = paths.choose(network.path, names, prober)
     except VcfwdError as error:  # `vcfwd up` would refuse: then the table is needed most
         choice, fault = paths.Choice("none", str(error)), str(error)
     plane = settings.dataplane

@@ -91,7 +91,7 @@ class Place:
 def _told(command: str, *, arguments: bool = False) -> Iterator[None]:
     """Errors as one sentence on stderr; 3 for wrong arguments (`arguments`: whatever it is)."""
     from forwarder.errors import ConfigError, VcfwdError
-    from forwarder.host.site import NoSuchNic
+    from forwarder.host.devices import NoSuchNic
     from forwarder.host.stages import NoSuchStage
 
     try:

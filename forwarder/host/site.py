@@ -12,17 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from forwarder.config import Config
-from forwarder.errors import HostError
 from forwarder.host import drivers, facts, layout, management
-from forwarder.host.facts import Facts, Nic
+from forwarder.host.devices import NoSuchNic, carriers
+from forwarder.host.facts import Facts
 from forwarder.host.root import Host
 from forwarder.host.stage import Site, Wishes
 
 FRAME_BYTES = 2048
-
-
-class NoSuchNic(HostError):
-    """An interface that is not there, or cannot be tuned, was asked for."""
 
 
 @dataclass(frozen=True)
@@ -114,33 +110,10 @@ def _targets(found: Facts, names: Sequence[str]) -> tuple[list[str], frozenset[s
             near = difflib.get_close_matches(name, found.nics, 1, 0.5)
             hint = f"; did you mean {near[0]}?" if near else f": there are {', '.join(found.nics)}"
             raise NoSuchNic(f"there is no interface {name}{hint}")
-        carriers = _carriers(found, nic)
-        targets += carriers
+        if nic.kind == "loopback":
+            raise NoSuchNic(f"{name} is the loopback interface: there is nothing to tune")
+        below = carriers(found.nics, nic)
+        targets += below
         if nic.kind == "vlan":
-            parents.update(carriers)
+            parents.update(below)
     return list(dict.fromkeys(targets)), frozenset(parents)
-
-
-def _carriers(found: Facts, nic: Nic, depth: int = 0) -> list[str]:
-    """The interfaces that carry the frames of one: a VLAN may lie on a bond."""
-    if nic.kind == "bond":
-        below = [other for other in found.nics.values() if other.master == nic.name]
-    elif nic.kind == "vlan":
-        below = [found.nics[name] for name in nic.lower if name in found.nics]
-    elif nic.kind in ("bridge", "macvlan", "ipvlan", "tunnel", "loopback"):
-        raise NoSuchNic(_refusal(nic, found))
-    else:
-        return [nic.name]
-    if not below or depth > len(found.nics):
-        raise NoSuchNic(f"{nic.name} is a {nic.kind} without an interface below it: add one first")
-    return [name for other in below for name in _carriers(found, other, depth + 1)]
-
-
-def _refusal(nic: Nic, found: Facts) -> str:
-    ports = [n for n in found.nics if found.nics[n].master == nic.name] or list(nic.lower)
-    if nic.kind == "loopback":
-        return f"{nic.name} is the loopback interface: there is nothing to tune"
-    ports = ports or [n for n, other in found.nics.items() if other.kind == "physical"]
-    use = f"use {' or '.join(ports)}" if ports else "use the physical interface below it"
-    article = "an" if nic.kind.startswith("i") else "a"
-    return f"{nic.name} is {article} {nic.kind}: XDP cannot bypass the kernel there; {use}"

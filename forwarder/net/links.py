@@ -13,7 +13,8 @@ ARPHRD_ETHER = 1
 @dataclass(frozen=True)
 class Link:
     """An interface.  `parent` and `vlan` of a VLAN interface, else None; `usable`: up, with a
-    carrier."""
+    carrier; `master`: what it is a slave or port of; `active`: of a bond the slave that sends
+    (0: each may), else None."""
 
     ifindex: int
     name: str
@@ -22,6 +23,8 @@ class Link:
     ethernet: bool
     parent: int | None = None
     vlan: int | None = None
+    master: int | None = None
+    active: int | None = None
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,12 @@ class Address:
 def read_link(message: Any) -> Link:
     """A link of an RTM_NEWLINK or RTM_DELLINK message."""
     info = message.get_attr("IFLA_LINKINFO")
-    vlan = None
-    if info is not None and info.get_attr("IFLA_INFO_KIND") == "vlan":
-        data = info.get_attr("IFLA_INFO_DATA")
-        vlan = data.get_attr("IFLA_VLAN_ID") if data is not None else None
+    kind = info.get_attr("IFLA_INFO_KIND") if info is not None else None
+    data = info.get_attr("IFLA_INFO_DATA") if kind in ("vlan", "bond") else None
+    vlan = data.get_attr("IFLA_VLAN_ID") if kind == "vlan" and data is not None else None
+    active = None
+    if kind == "bond":
+        active = (data.get_attr("IFLA_BOND_ACTIVE_SLAVE") if data is not None else None) or 0
     mac = message.get_attr("IFLA_ADDRESS") or ""
     flags = message["flags"]
     return Link(
@@ -49,6 +54,8 @@ def read_link(message: Any) -> Link:
         ethernet=message["ifi_type"] == ARPHRD_ETHER,
         parent=message.get_attr("IFLA_LINK") if vlan is not None else None,
         vlan=vlan,
+        master=message.get_attr("IFLA_MASTER"),
+        active=active,
     )
 
 

@@ -151,9 +151,18 @@ class Mirror:
 
     def _bearer(self, link: Link) -> tuple[Link, int | None]:
         """The interface that carries the frames of `link`, and their VLAN tag."""
-        if link.vlan is None or link.parent is None:
-            return link, None
-        return self._links.get(link.parent, link), link.vlan
+        if link.vlan is not None and link.parent is not None:
+            return self._slave(self._links.get(link.parent, link)), link.vlan
+        return self._slave(link), None
+
+    def _slave(self, link: Link) -> Link:
+        """Of a bond the slave that sends, or one that is usable and ours; any other as it is."""
+        if link.active is None:
+            return link
+        slaves = [other for other in self._links.values() if other.master == link.ifindex]
+        ours = [other for other in slaves if other.usable and other.name in self._ports]
+        chosen = [other for other in slaves if other.ifindex == link.active] or ours
+        return chosen[0] if chosen else link
 
     def _watch(self, hop: NextHop, mac: bytes | None) -> None:
         self._watched[hop] = mac

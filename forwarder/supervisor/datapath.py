@@ -26,6 +26,7 @@ from forwarder.dataplane.steering import Steering
 from forwarder.dataplane.steering_abi import XSKS_MAX, Rates
 from forwarder.dataplane.steering_probe import missing_capabilities
 from forwarder.errors import DataPlaneError, HostError
+from forwarder.host import devices
 from forwarder.host.layout import Spread
 from forwarder.host.root import Host
 from forwarder.net import qdiscs
@@ -206,6 +207,7 @@ async def open_datapath(
     """Raises HostError or DataPlaneError with a sentence; nothing is left half open.
 
     `service`: the data plane is started by a service manager, not by us."""
+    config = devices.carried(config, Host())
     network = config.network
     steering: Steering | None = None
     interfaces: tuple[Interface, ...] = ()

@@ -7,15 +7,16 @@ import shutil
 from pathlib import Path
 
 import pytest
-from host_kit import CLOUD, EPYC, FIXTURES, NAMES, VM, Tuned, copied
+from host_kit import CLOUD, EPYC, FIXTURES, NAMES, VM, Tuned, copied, settings
 from typer.testing import CliRunner
 
 from forwarder.cli.app import app
+from forwarder.config import Config
 from forwarder.errors import HostError
 from forwarder.host import stages, verdicts
 from forwarder.host.describe import plan_json
+from forwarder.host.devices import NoSuchNic, carried
 from forwarder.host.root import Host, Unreadable
-from forwarder.host.site import NoSuchNic
 from forwarder.host.stage import State
 
 
@@ -198,3 +199,46 @@ def test_the_fixtures_are_untouched_by_reading():
         for words in (["show"], ["plan"], ["check"], ["apply", "--dry-run"]):
             CliRunner().invoke(app, ["tune", *words, "--root", str(FIXTURES / name)])
     assert {p: p.lstat().st_mtime_ns for p in FIXTURES.rglob("*")} == before
+
+
+# ---- what the data path attaches to --------------------------------------------------------------
+
+
+def network(*interfaces: str, nodes: tuple[int, ...] = (), path: str = "auto") -> Config:
+    more = {"network_interfaces": list(interfaces), "network_path": path}
+    return settings(**more, **({"network_numa_nodes": list(nodes)} if nodes else {}))
+
+
+@pytest.mark.parametrize(
+    ("names", "nodes", "attached", "homes"),
+    [
+        (("bond0",), (), ("eno1", "eno2"), ()),
+        (("ens3.100",), (), ("ens3",), ()),
+        (("ens3.100", "ens3"), (), ("ens3",), ()),  # once
+        (("bond0", "ens3"), (0, 1), ("eno1", "eno2", "ens3"), (0, 0, 1)),
+        (("ens3",), (), ("ens3",), ()),
+        (("bond0", "gone"), (), ("eno1", "eno2", "gone"), ()),  # whoever attaches says so
+    ],
+)
+def test_the_data_path_attaches_to_what_carries_the_frames(names, nodes, attached, homes):
+    found = carried(network(*names, nodes=nodes), Host(FIXTURES / EPYC)).network
+    assert (found.interfaces, found.numa_nodes) == (attached, homes)
+
+
+def test_the_data_path_is_refused_with_the_device_to_use(tmp_path):
+    root = copied(VM, tmp_path)
+    device(root, "x0", "macvlan", "eth1")
+    with pytest.raises(NoSuchNic, match=r"x0 is a macvlan: .*; use eth1"):
+        carried(network("x0"), Host(root))
+    plain = network("x0", path="udp")
+    assert carried(plain, Host(root)) is plain, "sockets do not mind"
+
+
+def test_more_nics_than_are_served(tmp_path):
+    root = copied(VM, tmp_path)
+    device(root, "bond9", "bond")
+    for number in range(9):
+        device(root, f"s{number}")
+        (root / f"sys/class/net/s{number}/master").symlink_to("../bond9")
+    with pytest.raises(HostError, match="stand for 9 NICs, at most 8"):
+        carried(network("bond9"), Host(root))
