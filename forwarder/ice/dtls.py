@@ -198,7 +198,6 @@ def is_client_hello(data: bytes) -> bool:
 
 @dataclass
 class _Expected:
-    identity: Identity
     algorithm: str
     fingerprint: str
     until: float
@@ -220,12 +219,8 @@ class DtlsServer:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the node's certificate, for answers made from now on."""
+        """SHA-256 of the node's certificate, for answers."""
         return self._identity.fingerprint
-
-    def set_identity(self, identity: Identity) -> None:
-        """For handshakes expected from now on."""
-        self._identity = identity
 
     @property
     def half_open(self) -> int:
@@ -243,7 +238,7 @@ class DtlsServer:
 
     def expect(self, who: ParticipantId, algorithm: str, fingerprint: str, now: float) -> None:
         """An offer was answered; the caller has looked at `full`."""
-        self._expected[who] = _Expected(self._identity, algorithm, fingerprint, now + DEADLINE_S)
+        self._expected[who] = _Expected(algorithm, fingerprint, now + DEADLINE_S)
 
     def forget(self, who: ParticipantId) -> None:
         self._expected.pop(who, None)
@@ -276,9 +271,7 @@ class DtlsServer:
                 self.counters["no_client_hello"] += 1
                 return NOTHING
             self.counters["started"] += 1
-            expected.endpoint = Endpoint(
-                expected.identity, expected.algorithm, expected.fingerprint
-            )
+            expected.endpoint = Endpoint(self._identity, expected.algorithm, expected.fingerprint)
         try:
             output = expected.endpoint.receive(data)
         except Rejected as why:

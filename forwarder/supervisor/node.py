@@ -21,6 +21,7 @@ from forwarder.config import Config
 from forwarder.dataplane.commands import CommandClient
 from forwarder.dataplane.events import Event, SourceActive
 from forwarder.dataplane.sockets import Group
+from forwarder.errors import ConfigError
 from forwarder.ice import IceLite
 from forwarder.ice.dtls import DtlsServer
 from forwarder.net.mirror import Mirror
@@ -336,13 +337,13 @@ class Node:
 
     async def _renew(self) -> None:
         """The development certificate lives less than 14 days: renew it in time."""
-        config = self._config
-        while True:
+        while not self._config.api.cert_file:
             await asyncio.sleep(RENEW_S)
-            self._dtls.set_identity(identity.dtls(config, self._clock))
-            if config.api.cert_file:
+            try:
+                fresh = identity.certificate(self._config, self._clock)
+            except ConfigError as error:  # two days remain to mend it
+                log.error("the certificate cannot be renewed: %s", error)
                 continue
-            fresh = identity.certificate(config, self._clock)
             if fresh.sha256 != self._certificate.sha256:
                 self._certificate = fresh
                 self._http.set_certificate(fresh)

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import signal
+import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from node_kit import END_S, PATIENCE_S, Site, Up, call_on, until, up, wait_for
+from node_kit import END_S, PATIENCE_S, Site, Up, call_on, node_of, until, up, wait_for
 
 from forwarder.cli.admin import AdminError
 from forwarder.client.control import ClientError
+from forwarder.clock import ManualClock
 from forwarder.dataplane.spawn import find_binary
+from forwarder.signaling.certs import KEY_NAME
+from forwarder.supervisor import node as node_module
 from forwarder.supervisor.drain import REFUSAL
 
 
@@ -132,3 +138,27 @@ def test_no_file_of_the_data_plane_is_open_to_others(
     wait_for((site.run_dir / "dataplane.version").exists, "the data plane serves")
     for path in site.run_dir.iterdir():
         assert path.lstat().st_mode & 0o077 == 0, path
+
+
+async def test_a_certificate_that_cannot_be_renewed_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The node serves on with the one it has, says so, and takes the next chance."""
+    monkeypatch.setattr(node_module, "RENEW_S", 0.05)
+    clock = ManualClock(time.monotonic(), time.time())
+    site = Site(tmp_path, change={"api": {"cert_file": "", "key_file": ""}})
+    key_file = tmp_path / "state" / KEY_NAME
+    async with node_of(site, clock) as node:
+        first = node._certificate.sha256
+        key_file.unlink()
+        key_file.mkdir()
+        (key_file / "in the way").touch()
+        clock.advance(13 * 24 * 3600.0)
+        await until(lambda: "cannot be renewed" in caplog.text, "it is told")
+        assert node._certificate.sha256 == first
+        (key_file / "in the way").unlink()
+        key_file.rmdir()
+        await until(lambda: node._certificate.sha256 != first, "there is another")
+        pem = await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", site.port))
+        shown = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).digest()
+        assert shown == node._certificate.sha256

@@ -9,7 +9,6 @@ import time
 from collections import deque
 
 import pytest
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from dtls_kit import Peer, make_certificate
 from OpenSSL import SSL, crypto
@@ -206,18 +205,6 @@ def test_what_a_client_sends_after_its_handshake_does_not_pile_up(identity: Iden
     _, endpoint = server._finished[WHO]
     with pytest.raises(SSL.WantReadError):
         endpoint._connection.recv(100)
-
-
-def test_a_handshake_is_done_with_the_certificate_that_was_answered(identity: Identity) -> None:
-    server, peer = DtlsServer(identity), Peer(b"SRTP_AEAD_AES_128_GCM")
-    answered = server.fingerprint
-    server.expect(WHO, "sha-256", peer.fingerprint, 0.0)
-    server.set_identity(Identity(*make_certificate("next")))
-    assert server.fingerprint != answered
-    handshake(server, peer, random.Random(1))
-    shown = peer.connection.get_peer_certificate(as_cryptography=True)
-    assert shown is not None
-    assert shown.fingerprint(hashes.SHA256()).hex(":").upper() == answered
 
 
 def test_no_state_before_a_client_hello_and_none_for_strangers(identity: Identity) -> None:
