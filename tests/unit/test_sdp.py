@@ -131,6 +131,25 @@ def test_firefox_bundle_only_is_live_and_application_is_refused() -> None:
     assert str(answer["media"][2]["payloads"]) == "webrtc-datachannel"
 
 
+@pytest.mark.parametrize("bare", [False, True])
+def test_data_that_comes_first_is_refused_all_the_same(bare: bool) -> None:
+    """A page that opened its data channel before its tracks: the line that tags the BUNDLE is
+    refused, and the transport of the others, who may leave it out (`bare`), is known by it."""
+    head, audio, video, data = offer(FIREFOX).decode().split("m=")
+    data = data.replace("application 0 ", "application 9 ").replace("a=bundle-only\r\n", "")
+    if bare:
+        own = "a=(ice|setup|fingerprint|rtcp-mux)[^\r]*\r\n"
+        audio = audio.replace("audio 9 ", "audio 0 ") + "a=bundle-only\r\n"
+        audio, video = (re.sub(own, "", section) for section in (audio, video))
+    head = head.replace("BUNDLE 0 1 2", "BUNDLE 2 0 1")
+    made = negotiate(parse_offer("m=".join([head, data, audio, video]).encode()), WHIP)
+    assert (made.ufrag, [a.media.mid for a in made.accepted]) == ("76dbd94a", ["0", "1"])
+    answer = sdp_transform.parse(render(made, LOCAL))
+    assert [m["port"] for m in answer["media"]] == [0, 9, 9]
+    assert answer["groups"][0]["mids"] == "0 1"
+    assert "iceUfrag" in answer["media"][1]
+
+
 def test_safari_views_with_payload_types_of_its_own() -> None:
     made = negotiate(parse_offer(offer(SAFARI)), WHEP)
     formats = [(c.codec, c.format.pt) for c in made.accepted[1].formats]

@@ -163,7 +163,8 @@ def _transport(offer: Offer, accepted: Sequence[Accepted]) -> Media:
         raise bad("its m-lines are not in one BUNDLE group, which is needed")
     for media in (first, *medias):
         where = f"m-line {media.index + 1}"
-        if not media.rtcp_mux and (media is first or not media.bundle_only):
+        muxed = media.rtcp_mux or media.kind not in KINDS  # data has no RTCP
+        if not muxed and (media is first or not media.bundle_only):
             raise bad(f"{where} has no a=rtcp-mux, which is needed")
         if media is first or media.ufrag or media.password:
             if not media.ufrag or not media.password:
