@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 from forwarder.demo.browser import session
 from forwarder.demo.browser.cast import Actor, open_browsers
 from forwarder.demo.browser.machine import cpu_times, idle_share
-from forwarder.demo.browser.options import FPS, BrowserOptions
+from forwarder.demo.browser.options import FPS, LARGE_HEIGHT, BrowserOptions
 from forwarder.demo.browser.result import Seen
 from forwarder.demo.browser.result import slow as slow_machine
 from forwarder.demo.browser.run import stage
@@ -42,7 +42,7 @@ def patient(test: Test) -> Test:
         try:
             await test(*arguments, **more)
         except TooSlow as error:
-            print(f"machine too slow: {error}; once more at {FPS // 2} frames a second")
+            print(f"{error.__cause__}\nmachine too slow: {error}; once more at {FPS // 2} frames/s")
             await test(*arguments, **more, fps=FPS // 2)
 
     return run
@@ -109,7 +109,7 @@ async def scene(out: Path, *, slow: bool = False, **options: Any) -> AsyncIterat
 
 async def _slow(actors: list[Actor], fps: int, idle: float) -> list[str]:
     seen = []
-    for actor in actors:
+    for actor in (one for one in actors if one.sends):  # the others paint nothing
         with contextlib.suppress(DemoError):
             snapshot = await actor.browser.call("snapshot")
             seen.append(Seen(actor.id, actor.browser.kind, "", snapshot, []))
@@ -130,9 +130,15 @@ async def published(actor: Actor) -> dict[str, Any]:
     return dict(await actor.browser.call("published"))
 
 
-async def join_viewers(call: Scene, sender: Actor, viewers: tuple[Actor, ...]) -> None:
+async def join_viewers(call: Scene, sender: Actor, viewers: Sequence[Actor]) -> None:
     await session.join(sender, call.node, call.options)
+    await watch(call, sender, viewers)
+
+
+async def watch(call: Scene, sender: Actor, viewers: Sequence[Actor]) -> None:
+    """These join, send nothing, and have a picture of the sender; they paint no more either."""
     for viewer in viewers:
+        await viewer.browser.evaluate("() => lab.painter.stop()")
         await session.join(viewer, call.node, call.options, publish=False)
         viewer.sends = False
     for viewer in viewers:
@@ -145,10 +151,15 @@ async def height(viewer: Actor, sender: Actor) -> int:
 
 
 async def state(viewer: Actor, sender: Actor) -> dict[str, int]:
-    rtp = view_of(await viewer.browser.call("snapshot"), sender)["statistics"]["rtp"]
+    """Of what the viewer got of the sender since it joined: freezes, frames read of either layer,
+    packets of sound."""
+    view = view_of(await viewer.browser.call("snapshot"), sender)
+    rtp, layers = view["statistics"]["rtp"], view["layers"]
     audio = next(r for r in rtp if r["kind"] == "audio")
     return {
         "freezes": picture(rtp)["freezeCount"],
+        "low": layers.get(str(LARGE_HEIGHT // 2), 0),
+        "high": layers.get(str(LARGE_HEIGHT), 0),
         "audio": audio["packetsReceived"],
         "audio_lost": audio["packetsLost"],
     }

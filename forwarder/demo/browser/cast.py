@@ -47,14 +47,15 @@ def kind_of(number: int, kinds: Sequence[str]) -> str:
 async def open_browsers(
     opened: AsyncExitStack, options: BrowserOptions, lab: Lab, base: Path
 ) -> list[Actor]:
-    """All browsers with their cameras running, one on this host, the next on the other."""
+    """All browsers with their cameras running, one on this host, the next on the other; or the
+    first on this one and all the others on that (`first_alone`)."""
     driver = None
     if "chromium" in options.browsers:
         driver = await opened.enter_async_context(playwright())
     places = [(lab.pub, lab.fwd_addresses[0]), (lab.sub, lab.fwd_addresses[1])]
 
     async def one(number: int) -> Actor:
-        host, gate = places[(number - 1) % 2]
+        host, gate = places[min(number - 1, 1) if options.first_alone else (number - 1) % 2]
         name, profile = f"browser {number}", base / f"profile-{number}"
         browser: Driven
         if kind_of(number, options.browsers) == "firefox":

@@ -28,6 +28,7 @@ class BrowserOptions:
     loss: float = 0.0  # of all datagrams between browsers and node, both ways; 0 to 1
     join: str = "session"
     simulcast_by: int = 0  # this participant sends two layers of a larger picture
+    first_alone: bool = False  # the first browser has its host for itself
     noise: bool = False  # random pixels, so that the encoder takes what it may
     max_bitrate: int | None = None  # bits a second of one layer; None: the browser's own
     repair: bool = True  # NACK and RTX are offered

@@ -14,7 +14,7 @@ from typing import Self
 from forwarder.demo.namespaces import Lab, run
 
 NET = "10.77.9"
-BURST, LATENCY = "16kb", "150ms"  # of a bucket, and of the queue before it
+BURST, LATENCY = "4kb", "150ms"  # of a bucket, and of the queue before it
 
 
 class SlowLink:
