@@ -220,11 +220,17 @@ class Lab {
     return found;
   }
 
-  // Publishers send no more RTP; viewers play what is on its way.
+  // Publishers send no more RTP; viewers play what is on its way.  Without a track alone, Firefox
+  // would send the last picture again after a second, which viewers count as a freeze.
   async hush() {
     clearInterval(this.session?.listening);
     this.painter.stop();
-    for (const sender of this.publishing.getSenders()) await sender.replaceTrack(null);
+    await Promise.all(this.publishing.getSenders().filter(({ track }) => track).map(async (sender) => {
+      const parameters = sender.getParameters();
+      for (const encoding of parameters.encodings) encoding.active = false;
+      await sender.setParameters(parameters);
+      await sender.replaceTrack(null);
+    }));
   }
 
   // DELETE each resource (RFC 9725 section 4.2), then close.  The statuses.
