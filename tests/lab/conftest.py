@@ -94,6 +94,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         pytest.skip(f"the lab needs {' '.join(wanted)}: run `make lab-deps` as root once")
     folder = tmp_path_factory.mktemp("lab")
     try:
+        image.room(folder, image.CACHED_ROOM)
         runtime, code = packages()
         base = image.image(runtime)
         booted = booted_disk(base)

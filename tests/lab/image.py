@@ -1,9 +1,9 @@
 """The disk of the lab node: Debian 13 with systemd, sshd and what vcfwd depends on.
 
-Built once and kept under ${XDG_CACHE_HOME:-~/.cache}/vcfwd-lab/<hash>; the hash is over this file
-and the packages that go in, so that a clean clone finds it.  Older ones are removed.  One build at
-a time (flock).  Needs root and the Debian archive that this host uses; its address goes into no
-image.
+Built once and kept under ${XDG_CACHE_HOME:-~/.cache}/vcfwd-lab/<hash>; the hash is over the recipe
+below and the package that goes in, so that a clean clone finds it.  Older ones that nobody uses are
+removed.  One build at a time (flock).  Needs root and the Debian archive that this host uses; its
+address goes into no image.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from tests.lab.deps import mirror
 
@@ -41,9 +42,11 @@ class LabUnavailable(Exception):
 
 @dataclass(frozen=True)
 class Image:
-    """Files of a base image; nothing in them changes after the build."""
+    """Files of a base image; nothing in them changes after the build.  `hold`: a lock that says
+    that they are used, as long as this process has it open."""
 
     folder: Path
+    hold: IO[str] | None = field(default=None, compare=False)
 
     @property
     def disk(self) -> Path:
@@ -78,17 +81,36 @@ def locked() -> Iterator[Path]:
 
 
 def _digest(runtime: Path) -> str:
-    made_of = hashlib.sha256(Path(__file__).read_bytes())
+    made_of = hashlib.sha256(repr((SUITE, DISK, PACKAGES, MODULES, BEFORE, AFTER)).encode())
     made_of.update(runtime.read_bytes())
     return made_of.hexdigest()[:16]
 
 
-def _room(folder: Path, needed: int) -> None:
+def room(folder: Path, needed: int) -> None:
+    """LabUnavailable: the folder's file system has fewer bytes free."""
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise LabUnavailable(
             f"{folder} has {free >> 30} GB free, and the lab needs {needed >> 30}: make room there"
         )
+
+
+def _hold(folder: Path, how: int) -> IO[str] | None:
+    """The lock of a cached image; None: somebody else uses it."""
+    lock = (folder / "used").open("w")
+    try:
+        fcntl.flock(lock, how | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        return None
+    return lock
+
+
+def _remove(folder: Path) -> None:
+    lock = _hold(folder, fcntl.LOCK_EX)
+    if lock is not None:
+        with lock:
+            shutil.rmtree(folder)
 
 
 def image(runtime: Path) -> Image:
@@ -101,13 +123,13 @@ def image(runtime: Path) -> Image:
     with locked() as folder:
         made = Image(folder / _digest(runtime))
         if not made.disk.exists():
-            _room(folder, BUILD_ROOM)
             for old in folder.iterdir():
                 if old.is_dir():
-                    shutil.rmtree(old)
+                    _remove(old)
+            room(folder, BUILD_ROOM)
             _build(folder, made, runtime)
-        _room(folder, CACHED_ROOM)
-        return made
+        room(folder, CACHED_ROOM)
+        return Image(made.folder, _hold(made.folder, fcntl.LOCK_SH))
 
 
 def _build(folder: Path, made: Image, runtime: Path) -> None:
@@ -164,8 +186,10 @@ def _bootstrap(work: Path, root: Path, public_key: str, runtime: Path) -> None:
     for hook in (before, after):
         hook.chmod(0o755)
     archive = mirror()
+    # What it mounts is seen by nobody else, and goes when it ends, however that comes about.
     _run(
         [
+            "unshare", "--mount", "--fork", "--kill-child", "--",
             "mmdebstrap", "--format=directory", "--variant=minbase",
             f"--include={','.join(PACKAGES)}",
             f"--aptopt=APT::Default-Release \"{SUITE}-backports\"",

@@ -11,7 +11,7 @@ from tests.lab.outside import Outside
 from tests.lab.report import fact, reading
 from tests.lab.service import CONFIG, Service, nic_names
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
 
 def test_two_numa_nodes_with_a_nic_each(node: Machine) -> None:

@@ -16,7 +16,7 @@ from tests.lab.outside import Outside, node_address
 from tests.lab.report import fact, reading
 from tests.lab.service import PORT, Result, Service, call, check
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
 QUICK_S = 10.0
 RSS_PORTS = 128  # adjacent ports hit few queues; so many random ones hit all
