@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,18 @@ def test_each_fault_is_told(damage: Any, words: str) -> None:
     damage(bad)
     outcome = conclude(bad)
     assert any(words in fault for fault in outcome.faults), outcome.faults
+
+
+def test_layers_skip_frames_each_by_itself() -> None:
+    """What the shown one's encoder left out is told, and no fault; what is lost on the way is."""
+    good = evidence()
+    good.options = replace(good.options, simulcast_by=2)
+    view(good).update(decoded=[1, 3, 100])
+    outcome = conclude(good)
+    assert outcome.faults == []
+    assert outcome.report["pairs"][0]["frames_lost"] == 97
+    view(good)["statistics"]["rtp"][1].update(packetsLost=2)
+    assert any("packets_lost 2" in fault for fault in conclude(good).faults)
 
 
 def test_lost_frames_are_counted_between_the_first_and_the_last_decoded() -> None:

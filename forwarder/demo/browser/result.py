@@ -25,6 +25,9 @@ IDLE_SHARE = 0.05  # of the processors' time; with less, nobody gets his in time
 GUESS_OFF = 8  # so far off may the guessed number of an encoded frame be
 CODES_SHARE = 0.5  # of the frames encoded while somebody watched, so many must have been read
 FLAWLESS = ("packets_lost", "frames_lost", "freezes")  # zero where nothing is lost on purpose
+OF_LAYERS = ("packets_lost", "freezes")
+"""The same of a publisher with layers: their encoders skip frames each by itself, and frames are
+counted of the one that encoded most, whichever was watched."""
 LOST_SHARE = 0.01  # of the frames; with repair no more may be lost for good
 UNSUPPORTED = "codec_unsupported"  # a slot's state
 EXPLAINED = ("stun", "dtls", "quic")  # classes of datagrams that belong to the supervisor
@@ -308,7 +311,8 @@ def _faults(evidence: Evidence, report: Mapping[str, Any]) -> list[str]:
             if pair["frames_decoded"] or not pair["audio_energy"]:
                 faults.append(f"{who}: a picture that cannot be decoded, or no sound: {pair}")
             continue
-        for key in ("codes_wrong",) if lossy else ("codes_wrong", *FLAWLESS):
+        flawless = OF_LAYERS if pair["from"] == evidence.options.simulcast_by else FLAWLESS
+        for key in ("codes_wrong",) if lossy else ("codes_wrong", *flawless):
             if pair[key]:
                 faults.append(f"{who}: {key} {pair[key]}")
         if lossy and evidence.options.repair:
