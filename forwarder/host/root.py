@@ -47,7 +47,7 @@ def _is_nic(sections: Any) -> bool:
 
     table = sections.get("rss", {}).get("table", [])
     return (
-        all(holds(name, int) for name in ("channels", "rings", "coalesce"))
+        all(holds(name, int) for name in ("channels", "rings", "coalesce", "napi"))
         and all(holds(name, str) for name in ("driver", "hash", "rules"))
         and holds("features", dict)
         and all({"on", "fixed"} <= set(each) for each in sections.get("features", {}).values())

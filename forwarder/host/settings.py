@@ -195,6 +195,18 @@ def _shell_ethtool(rest: str, value: str) -> str:
         return f"ethtool -X {nic} {value}" if equal else f"ethtool -X {nic} # {value}"
     if section == "hash":
         return f"ethtool -N {nic} rx-flow-hash {name} {value}"
+    if section == "napi":
+        return _shell_napi(nic, name, value)
     if value == "none":
         return f"ethtool -N {nic} delete N  # N: the rule of UDP port {name} in `ethtool -n {nic}`"
     return f"ethtool -N {nic} flow-type udp4 dst-port {name} action {value}"
+
+
+def _shell_napi(nic: str, name: str, value: str) -> str:
+    """By the kernel's own tool (tools/net/ynl): ethtool and ip have no words for it."""
+    queue, _, what = name.partition(".")
+    index = f"$(cat /sys/class/net/{nic}/ifindex)"
+    ask = f"ynl --family netdev --output-json --dump queue-get --json '{{\"ifindex\": '{index}'}}'"
+    pick = f'jq \'.[] | select(.type == "rx" and .id == {queue}) | .["napi-id"]\''
+    pair = f'"{what.replace("_", "-")}": {value}'
+    return f"ynl --family netdev --do napi-set --json '{{\"id\": '$({ask} | {pick})', {pair}}}'"

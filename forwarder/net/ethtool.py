@@ -1,8 +1,9 @@
 """What `ethtool` reads and sets, by the kernel's generic netlink family and no program.
 
-pyroute2 encodes and decodes the messages; the socket is our own.  Channels, rings, coalescing and
-features come this way; the driver's name, the RSS table, the hash fields and the ntuple rules have
-no netlink form on the oldest kernel we run on (RSS_SET: 6.17) and come by ioctl (ethtool_ioctl).
+pyroute2 encodes and decodes the messages; the socket is our own (genl).  Channels, rings,
+coalescing and features come this way; the driver's name, the RSS table, the hash fields and the
+ntuple rules have no netlink form on the oldest kernel we run on (RSS_SET: 6.17) and come by ioctl
+(ethtool_ioctl); the deferral of each queue's NAPI is the netdev family's (napi).
 Units: as the kernel's (entries, microseconds, queues).  Reading needs no privileges, setting needs
 CAP_NET_ADMIN.  Errors are OSError with the kernel's errno (EOPNOTSUPP: the driver has no such
 thing; ENODEV: no such interface).  Source: Documentation/networking/ethtool-netlink.rst.
@@ -11,25 +12,18 @@ thing; ENODEV: no such interface).  Source: Documentation/networking/ethtool-net
 from __future__ import annotations
 
 import errno
-import itertools
-import os
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from pyroute2.netlink import ctrlmsg, genlmsg
+from pyroute2.netlink import genlmsg
 from pyroute2.netlink.generic.ethtool import ethtoolbitset, ethtoolheader
 
-from forwarder.errors import HostError
 from forwarder.net import ethtool_ioctl
+from forwarder.net.genl import Genl
+from forwarder.net.napi import open_napis
 
-_NETLINK_GENERIC = 16
-_GENL_CTRL, _CTRL_GETFAMILY = 0x10, 3
-_NLMSG_ERROR, _NLM_F_REQUEST, _NLM_F_ACK = 2, 1, 4
 _FEATURES_GET, _FEATURES_SET = 11, 12
-_TIMEOUT_S = 2.0
-_RECEIVE = 1 << 16
 
 _COALESCE = (
     ("rx_usecs", "uint32"), ("rx_max_frames", "uint32"), ("rx_usecs_irq", "uint32"),
@@ -74,16 +68,13 @@ class Ethtool:
     """One socket; one thread."""
 
     def __init__(self) -> None:
-        self._sock = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_GENERIC
-        )
-        self._sock.bind((0, 0))
-        self._sock.settimeout(_TIMEOUT_S)
-        self._sequence = itertools.count(1)
-        self._family = self._find_family()
+        self._genl = Genl("ethtool", "5.6")
+        self._napis = open_napis()
 
     def close(self) -> None:
-        self._sock.close()
+        self._genl.close()
+        if self._napis is not None:
+            self._napis.close()
 
     # ---- reading -----------------------------------------------------------------------------
 
@@ -119,7 +110,11 @@ class Ethtool:
             "rss": partial(ethtool_ioctl.indirection, nic),
             "hash": partial(ethtool_ioctl.hash_fields, nic),
             "rules": partial(ethtool_ioctl.rules, nic),
+            "napi": partial(self._napi, nic),
         }
+
+    def _napi(self, nic: str) -> dict[str, int]:
+        return self._napis.read(nic) if self._napis is not None else {}
 
     def _numbers(self, nic: str, section: str) -> dict[str, int]:
         command, _, kind, fields = _SECTIONS[section]
@@ -160,56 +155,18 @@ class Ethtool:
             ethtool_ioctl.set_hash_fields(nic, name, value)
         elif section == "rules":
             ethtool_ioctl.set_rule(nic, int(name), value)
+        elif section == "napi" and self._napis is not None:
+            self._napis.set(nic, name, int(value))
         else:
             raise OSError(errno.EOPNOTSUPP, f"no section {section}")
-
-    # ---- the socket --------------------------------------------------------------------------
-
-    def _find_family(self) -> int:
-        message = ctrlmsg()
-        message["cmd"], message["version"] = _CTRL_GETFAMILY, 1
-        message["attrs"] = [("CTRL_ATTR_FAMILY_NAME", "ethtool")]
-        for reply in self._exchange(message, _GENL_CTRL, ctrlmsg):
-            return int(reply.get_attr("CTRL_ATTR_FAMILY_ID"))
-        raise HostError("the kernel has no ethtool netlink family: Linux 5.6 or newer is needed")
 
     def _ask(self, kind: Any, command: int, nic: str, attrs: list[tuple[str, Any]]) -> Any:
         message = kind()
         message["cmd"], message["version"] = command, 1
         header = {"attrs": [("ETHTOOL_A_HEADER_DEV_NAME", nic)]}
         message["attrs"] = [("header", header), *attrs]
-        answers = list(self._exchange(message, self._family, kind))
+        answers = self._genl.ask(message, kind)
         return answers[0] if answers else None
-
-    def _exchange(self, message: Any, family: int, kind: Any) -> Iterator[Any]:
-        sequence = next(self._sequence)
-        header = message["header"]
-        header["type"], header["flags"] = family, _NLM_F_REQUEST | _NLM_F_ACK
-        header["sequence_number"], header["pid"] = sequence, 0
-        message.encode()
-        self._sock.sendto(bytes(message.data), (0, 0))
-        while True:
-            try:
-                raw = self._sock.recv(_RECEIVE)
-            except TimeoutError:
-                raise HostError("the kernel did not answer an ethtool request") from None
-            offset = 0
-            while offset + 16 <= len(raw):
-                length = int.from_bytes(raw[offset : offset + 4], "little")
-                number = int.from_bytes(raw[offset + 4 : offset + 6], "little")
-                mine = int.from_bytes(raw[offset + 8 : offset + 12], "little") == sequence
-                part = raw[offset : offset + length]
-                offset += (length + 3) & ~3
-                if not mine:
-                    continue
-                if number == _NLMSG_ERROR:
-                    code = -int.from_bytes(part[16:20], "little", signed=True)
-                    if code:
-                        raise OSError(code, os.strerror(code))
-                    return
-                reply = kind(part)
-                reply.decode()
-                yield reply
 
 
 def _names(bitset: Any) -> set[str]:

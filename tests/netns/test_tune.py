@@ -191,6 +191,39 @@ def test_real_devices_that_are_refused(pair: Pair, conf: Path, words: str, told:
     assert told in refused.stderr and len(refused.stderr.splitlines()) == 1
 
 
+def test_a_real_napi_is_set_by_netlink(pair: Pair) -> None:
+    """veth ties its NAPIs to no queue, so `tune` goes by sysfs there; the messages are real."""
+    program = """
+import errno
+from forwarder.net.napi import Napis
+napis = Napis()
+(number,) = napis.values("v0")
+assert napis.read("v0") == {}
+for name, value in (("defer_hard_irqs", 100), ("gro_flush_timeout", 200_000)):
+    napis.set_of(number, name, value)
+    assert napis.values("v0")[number][name] == value
+for nic, want in (("v0", errno.EOPNOTSUPP), ("nowhere", errno.ENODEV)):
+    try:
+        napis.set(nic, "0.defer_hard_irqs", 1)
+    except OSError as error:
+        assert error.errno == want, error
+    else:
+        raise AssertionError(nic)
+print("told", napis.values("v0")[number])
+"""
+    ip("link", "set", "v0", "up", netns=pair.near)
+    exec_ = ["ip", "netns", "exec", pair.near]
+    subprocess.run([*exec_, "ethtool", "-L", "v0", "rx", "1"], check=True)
+    subprocess.run([*exec_, "ethtool", "-K", "v0", "gro", "on"], check=True)
+    done = subprocess.run(
+        [*exec_, sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    if "netdev netlink family" in done.stderr:
+        pytest.skip(done.stderr.splitlines()[-1])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("told {'defer_hard_irqs': 100, 'gro_flush_timeout': 200000}")
+
+
 def test_a_foreign_hand_on_a_real_nic(pair: Pair, conf: Path) -> None:
     before = settings(pair)
     tune(conf, "apply", "channels", "--nic", "v0", netns=pair.near)
