@@ -162,15 +162,16 @@ class Session {
     this.slots.set(slot.mid, slot);
     const transceiver = this.pc.getTransceivers().find(({ mid }) => mid === slot.mid);
     if (!transceiver) return; // its line is still being negotiated; grow() comes back to it
-    const { receiver } = transceiver;
-    // What stays empty costs nothing: each element that plays sound has a thread of its own.
-    if (!this.screens.has(slot.mid) && slot.state === "playing") {
-      this.screens.set(slot.mid, slot.kind === "audio" ? play(receiver.track) : new Screen(receiver.track, receiver));
-    }
-    if (slot.kind === "video") {
+    const { receiver } = transceiver, known = this.screens.get(slot.mid);
+    if (slot.kind === "audio") {
+      // Each element that plays has a thread of its own, whether anything sounds or not.
+      if (!known && slot.state === "playing") this.screens.set(slot.mid, play(receiver.track));
+    } else {
+      const screen = known ?? new Screen(receiver.track, receiver); // it must see the first frame
+      this.screens.set(slot.mid, screen);
       const view = slot.participant_id && this.viewOf(slot.participant_id);
       if (view) view.state = slot.state;
-      this.screens.get(slot.mid)?.show(slot.state === "playing" ? view : null);
+      screen.show(slot.state === "playing" ? view : null);
     }
     for (const [from, entry] of this.lab.views) entry.mids = this.midsOf(from) ?? entry.mids;
   }
