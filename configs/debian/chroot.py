@@ -159,7 +159,9 @@ def bootstrap(suite: str, root: Path, packages: Sequence[str], hooks: Sequence[s
     end, while packages can still be had ("$1": the folder)."""
     if shutil.which("mmdebstrap") is None:
         raise ChrootError("mmdebstrap is not installed: apt-get install mmdebstrap")
-    words = ["mmdebstrap", "--quiet", "--mode=root", "--format=directory", "--variant=minbase"]
+    # What it mounts is seen by nobody else, and goes when it ends, however that comes about.
+    words = ["unshare", "--mount", "--fork", "--kill-child", "--"]
+    words += ["mmdebstrap", "--quiet", "--mode=root", "--format=directory", "--variant=minbase"]
     words += [f"--aptopt={line}" for line in _apt_options()]
     words += [f"--include={','.join(packages)}", *(f"--customize-hook={line}" for line in hooks)]
     words += [suite, str(root), f"deb {mirror()} {suite} main"]
