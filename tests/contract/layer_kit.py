@@ -16,12 +16,12 @@ import httpx
 import pylibsrtp
 from bare_peer import MID, OPUS, RID, VP8
 from media_kit import RIDS, SIZES, Camera, Ears
-from node_kit import Site, until
+from node_kit import PATIENCE_S, Site, until
 from pydantic import BaseModel
 
 from forwarder.client import rtcp
 from forwarder.client.control import Control
-from forwarder.client.quic import Target, parse_hash
+from forwarder.client.quic import SessionLost, Target, parse_hash
 from forwarder.client.rtp import RtpPacket, is_rtcp
 from forwarder.demo.tap import Indices
 from forwarder.rooms.roles import Role
@@ -249,7 +249,11 @@ class Seat(Ears):
         self.control.close()
 
     async def wish(self, layer: int) -> None:
-        await self.control.request(m.LayerWish, mid="1", layer=layer)
+        """Said again where the session is lost meanwhile, as on a busy machine it may be."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                with contextlib.suppress(SessionLost, TimeoutError):
+                    return await self.control.request(m.LayerWish, mid="1", layer=layer)
 
     def ask(self, numbers: list[int]) -> None:
         """For packets of the picture once more (RFC 4585 section 6.2.1)."""

@@ -111,6 +111,5 @@ async def call(
         assert tap.packets > 20 and not tap.full
         assert tap.reused == 0, f"{tap.reused} indices were sealed twice"
     print(f"{eve.tap.packets} packets, {len(eve.of(RTX))} by RTX, {bob.again} came twice")
-    assert [seat.unopened for seat in seats] == [0, 0]
+    assert [seat.unopened for seat in seats] == [0, 0], "the keys are not those of the join"
     assert len(eve.of(RTX)) > 50 and bob.again > 20
-    assert [seat.back for seat in seats] == [len(KILL_SUPERVISOR)] * 2  # the keys stayed the same
