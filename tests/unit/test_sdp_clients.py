@@ -143,6 +143,19 @@ def test_a_session_has_no_more_than_its_terms() -> None:
     assert [m["port"] for m in answer["media"]].count(0) == 12
 
 
+def test_25_pairs_are_the_most() -> None:
+    """More are refused, line by line; whether they come at once or by growth."""
+    text = with_pairs(offer("chromium-session").decode(), 18)
+    at_once = negotiate(parse_offer(text.encode()), SESSION)
+    grown = negotiate(parse_offer(text.encode()), SESSION, made_of("chromium-session", SESSION))
+    for made in (at_once, grown):
+        pairs = {a.pair for a in made.send if a.kind is Kind.VIDEO}
+        assert pairs == set(range(25))
+        assert sum(a.pair == -1 for a in made.send) == 3
+        ports = [m["port"] for m in sdp_transform.parse(render(made, LOCAL))["media"]]
+        assert ports.count(0) == len(ports) - len(made.accepted) > 0
+
+
 def test_sound_alone_may_be_viewed() -> None:
     text = offer("chromium-view").decode()
     alone = text[: text.index("m=video")].replace("BUNDLE 0 1", "BUNDLE 0")
