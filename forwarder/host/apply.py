@@ -206,6 +206,7 @@ def revert(
 
     With the journal's lock held."""
     done = Done()
+    journal.forget()
     archived = journal.archive()
     if archived:
         tell(f"{archived} settings of an earlier boot are archived: they went with it")
@@ -226,8 +227,6 @@ def revert(
         journal.note(entry.number, "reverted")
         audit.add(f"revert {entry.key}", f"is {entry.old} again", stage=entry.stage)
         done.changed += 1
-    if not journal.live():
-        journal.forget()
     audit.add("revert", f"{done.changed} back, {done.left} left alone, {done.failed} failed")
     return done
 

@@ -192,7 +192,7 @@ class Journal:
         return [], []
 
     def forget(self) -> None:
-        """All is reverted: nothing is to be run again."""
+        """What is taken back, or a part of it, must not be run again before the next apply."""
         (self.folder / "applied.json").unlink(missing_ok=True)
 
     def archive(self) -> int:

@@ -120,6 +120,13 @@ def test_only_what_was_applied_is_run_again(tmp_path):
     assert keeper.renew(survey) == 0
     Tuned(root).revert()
     assert xps.read_text() != made and keeper.renew(survey) == 0, "reverted is forgotten"
+    Tuned(root).apply("xps", nics=("ens1f0",))
+    xps.write_text("ff\n")  # somebody else: left alone by the revert, and so in the journal
+    assert Tuned(root).revert().left == 1
+    other = root / "sys/class/net/ens1f0/queues/tx-1/xps_cpus"
+    before = other.read_text()
+    assert keeper.renew(survey) == 0 and other.read_text() == before
+    Tuned(root).revert(force=True)
     Tuned(root, boot="one").apply("xps", nics=("ens1f0",))
     assert Tuned(root, boot="two").journal.applied() == ([], [])
 
