@@ -3,6 +3,7 @@
     POST    /whip/{room}        /whep/{room}[?participant=ID][&layer=L]     201, Location, ETag
     PATCH   /whip/{room}/{id}   candidates: 204; other credentials, an ICE restart: 200
     DELETE  the same            200
+    GET     each                204: there is nothing to show (RFC 9725 section 4.1); HEAD likewise
     OPTIONS                     200, Accept-Post or Accept-Patch
 
 Each request carries a join token for the room as bearer.  The node always answers; a WHEP client
@@ -45,7 +46,7 @@ def add_routes(app: FastAPI, webrtc: WebRtc, tokens: Tokens, turn: Turn | None =
     endpoint = Endpoint(webrtc, tokens, turn)
     for name in WAYS:
         collection, session = f"/{name}/{{room}}", f"/{name}/{{room}}/{{resource}}"
-        both = {"OPTIONS": endpoint.options}
+        both = {"OPTIONS": endpoint.options, "GET": endpoint.get, "HEAD": endpoint.get}
         for path, methods in (
             (collection, both | {"POST": endpoint.post}),
             (session, both | {"PATCH": endpoint.patch, "DELETE": endpoint.delete}),
@@ -119,6 +120,13 @@ class Endpoint:
         way, claims = self._authorize(request)
         await self._webrtc.leave(way, claims.room_id, request.path_params["resource"])
         return Response(status_code=200)
+
+    async def get(self, request: Request) -> Response:
+        """Neither has a representation; whether a session is there is its owner's business."""
+        if "resource" in request.path_params:
+            way, claims = self._authorize(request)
+            self._webrtc.etag(way, claims.room_id, request.path_params["resource"])
+        return Response(status_code=204)
 
     async def options(self, request: Request) -> Response:
         """RFC 9725 section 4.1: what may be posted; needs no token.  One with a token is told the

@@ -3,7 +3,7 @@
 The status codes of RFC 9725, and where they are shown here:
 
     200  DELETE; OPTIONS; an ICE restart       201  a_publisher_gets_an_answer_and_a_session
-    204  trickle                               400  SDP or a fragment that is malformed
+    204  trickle; GET                          400  SDP or a fragment that is malformed
     401  no token (with WWW-Authenticate)      404  rooms and sessions that are not there
     405  methods                               406  an Accept header that leaves out the answer
     412  an ETag of another ICE session        415  other media types
@@ -201,18 +201,35 @@ async def test_the_same_ssrc_twice_is_a_conflict(world: World) -> None:
     await world.end(made)
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE"])
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
 async def test_methods_of_the_endpoint(world: World, method: str) -> None:
     answer = await world.client.request(method, "/whip/r", headers=world.headers())
     assert answer.status_code == 405
-    assert set(answer.headers["allow"].split(", ")) == {"POST", "OPTIONS"}
+    assert set(answer.headers["allow"].split(", ")) == {"POST", "GET", "HEAD", "OPTIONS"}
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "POST"])
+@pytest.mark.parametrize("method", ["PUT", "POST"])
 async def test_methods_of_a_session(world: World, method: str) -> None:
     answer = await world.client.request(method, "/whep/r/x", headers=world.headers())
     assert answer.status_code == 405
-    assert set(answer.headers["allow"].split(", ")) == {"PATCH", "DELETE", "OPTIONS"}
+    assert set(answer.headers["allow"].split(", ")) == {
+        *("PATCH", "DELETE", "GET", "HEAD", "OPTIONS"),
+    }
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_there_is_nothing_to_get(world: World, method: str) -> None:
+    """RFC 9725 section 4.1: no representation, and no content; a session is its owner's."""
+    for kind in ("whip", "whep"):
+        answer = await world.client.request(method, f"/{kind}/r")
+        assert (answer.status_code, answer.content) == (204, b"")
+    made = await world.joined()
+    for headers, status in (({}, 401), (world.headers(room="other"), 401), (world.headers(), 204)):
+        answer = await world.client.request(method, made.headers["location"], headers=headers)
+        assert answer.status_code == status
+    await world.end(made)
+    answer = await world.client.request(method, made.headers["location"], headers=world.headers())
+    assert answer.status_code == 404
 
 
 async def test_options_tell_what_may_be_sent(world: World) -> None:
