@@ -163,6 +163,9 @@ def _make(host: Host, stage: Stage, step: Step, old: str | None, tell: Tell) -> 
         tell(f"{stage.name}: {reason.strerror}")
         return False
     except OSError as error:
+        nic = settings.nic_of(step.key)
+        if error.errno == errno.ENOENT and nic and not host.exists(f"/sys/class/net/{nic}"):
+            error.errno = errno.ENODEV  # its files went with it
         raise Stopped(f"{stage.name}: {step.key} cannot be set: {explain(error)}") from error
     now = settings.read(host, step.key)
     if now != step.wanted:

@@ -191,6 +191,45 @@ def test_real_devices_that_are_refused(pair: Pair, conf: Path, words: str, told:
     assert told in refused.stderr and len(refused.stderr.splitlines()) == 1
 
 
+def test_a_nic_that_goes_half_way(pair: Pair, conf: Path) -> None:
+    """For real: between two settings of one stage."""
+    program = """
+import subprocess, sys
+from forwarder.cli.tune import Place
+from forwarder.errors import HostError
+from forwarder.host import apply as applying, stages
+from forwarder.host.root import Host
+from pathlib import Path
+
+class Going(Host):
+    def write(self, name, text):
+        if name.endswith("gro_flush_timeout"):
+            subprocess.run(["ip", "link", "del", "v0"], check=True)
+        super().write(name, text)
+
+place = Place(Path(sys.argv[1]), Path("/"))
+place.host = Going()
+site = place.survey(["v0"]).site
+try:
+    with place.journal.locked():
+        applying.apply(site, stages.select(["napi"]), place.journal, place.audit, print, "run")
+except HostError as error:
+    print("told", error)
+print("journaled", [entry.key.rpartition("/")[2] for entry in place.journal.live()])
+"""
+    done = subprocess.run(
+        ["ip", "netns", "exec", pair.near, sys.executable, "-c", program, str(conf)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr, done.stderr
+    told, journaled = done.stdout.splitlines()
+    assert "napi: text:/sys/class/net/v0/gro_flush_timeout cannot be set: the NIC has gone" in told
+    assert "1 settings are done and journaled" in told
+    assert journaled == "journaled ['napi_defer_hard_irqs', 'gro_flush_timeout']"
+    left = tune(conf, "revert", netns=pair.near, expect=1).stdout
+    assert "0 settings put back, 0 left alone, 2 failed" in left
+
+
 def test_a_real_napi_is_set_by_netlink(pair: Pair) -> None:
     """veth ties its NAPIs to no queue, so `tune` goes by sysfs there; the messages are real."""
     program = """
