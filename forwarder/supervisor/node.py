@@ -341,7 +341,7 @@ class Node:
             await asyncio.sleep(RENEW_S)
             try:
                 fresh = identity.certificate(self._config, self._clock)
-            except ConfigError as error:  # two days remain to mend it
+            except (ConfigError, OSError) as error:  # two days remain to mend it
                 log.error("the certificate cannot be renewed: %s", error)
                 continue
             if fresh.sha256 != self._certificate.sha256:
