@@ -57,12 +57,12 @@ built = pytest.mark.skipif(
 marks = [pytest.mark.root, built, pytest.mark.timeout(TIMEOUT_S + 20)]
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+def command(*arguments: str, timeout_s: float = TIMEOUT_S) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "forwarder.cli.app", "demo-browser", *arguments],
         capture_output=True,
         text=True,
-        timeout=TIMEOUT_S,
+        timeout=timeout_s,
         check=False,
     )
 
@@ -73,10 +73,10 @@ def leftovers() -> set[str]:
     return found | {str(path) for path in Path("/run").glob("vcfwd-browser-*")}
 
 
-def run_lab(out: Path, *arguments: str) -> dict[str, Any]:
+def run_lab(out: Path, *arguments: str, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
     """The object of a run that must succeed; it leaves nothing behind."""
     before = leftovers()
-    done = command("--json", "--out", str(out), *arguments)
+    done = command("--json", "--out", str(out), *arguments, timeout_s=timeout_s)
     assert done.returncode == 0, done.stderr
     assert leftovers() <= before
     report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
