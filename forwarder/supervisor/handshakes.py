@@ -8,6 +8,7 @@ time leaves.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Protocol
@@ -142,17 +143,20 @@ class Handshakes:
 
     def tick(self) -> None:
         """Retransmissions and deadlines; called by its own timer while there is anything to do."""
-        self._beat = None
         now = self._clock.now()
         sends, late = self._dtls.tick(now)
+        # First of all, so that nothing below can keep the next one from coming.
+        if self._beat is not None:
+            self._beat.cancel()
+        loop, busy = asyncio.get_running_loop(), self._dtls.busy
+        self._beat = loop.call_later(BEAT_S, self.tick) if busy else None
         for who, data in sends:
             reply = self._replies.get(who)
             if reply is not None:
                 reply(data)
         for who in late:
             log.info("a handshake did not finish in time")
-            self._rooms.leave(who, "its handshake did not finish in time", now)
+            with contextlib.suppress(Refused):  # it left, and nobody was told so far
+                self._rooms.leave(who, "its handshake did not finish in time", now)
         if late:
             self._announce()
-        if self._dtls.busy:
-            self._beat = asyncio.get_running_loop().call_later(BEAT_S, self.tick)

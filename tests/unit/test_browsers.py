@@ -236,6 +236,19 @@ async def test_ten_thousand_half_open_sessions_cost_little(identity: Identity) -
     world.browsers.close()
 
 
+async def test_the_deadline_of_one_that_left_keeps_nobody_else(identity: Identity) -> None:
+    """Nobody was told that it left: the others' deadlines count all the same."""
+    world = World(identity)
+    gone, late = [await world.offer(way=Way.SEND) for _ in range(2)]
+    world.rooms.leave(gone.id, "bye", 0.0)
+    world.clock.advance(dtls.DEADLINE_S)
+    world.browsers.tick()
+    assert not list(world.rooms.participants())
+    assert world.dtls.counters["expired"] == 2
+    with pytest.raises(Refused):
+        await world.browsers.leave(Way.SEND, RoomId("r"), resource_id(late))
+
+
 async def test_a_session_whose_sender_begins_anew_publishes_another_track(
     identity: Identity,
 ) -> None:
