@@ -90,11 +90,11 @@ class Tuned:
         found = json.loads(said)
         return {"": {"status": found["status"]}, **{one["stage"]: one for one in found["stages"]}}
 
-    def unsettled(self) -> dict[str, str]:
+    def unsettled(self, verdicts: dict[str, dict[str, Any]] | None = None) -> dict[str, str]:
         """Stages that are neither ok nor out of the question -> their sentence."""
         return {
             name: f"{one['state']}: {one['sentence']}"
-            for name, one in self.check().items()
+            for name, one in (verdicts or self.check()).items()
             if name and one["state"] not in ("ok", "not-applicable")
         }
 
