@@ -51,6 +51,7 @@ struct vc_leg {
     uint32_t flags; /* VC_LEG_* */
     uint64_t estimate_ns, estimate_bps; /* the last one told of */
     uint8_t live, sendable; /* sendable: keys, a nominated address and a backend */
+    uint8_t narrowed;       /* the last change of its rate was one down */
     uint8_t rx_ext[VC_EXT_COUNT], tx_ext[VC_EXT_COUNT];
     uint8_t cname[VC_LABEL_SZ];
     struct vc_resend_queue resends;

@@ -73,6 +73,7 @@ void vc_pace_rate(struct vc_worker *w, struct vc_leg *leg, uint64_t rate_bps)
         leg->due_ns = w->now_ns + (debt_ns < DEBT_MAX_NS ? (uint64_t)debt_ns : DEBT_MAX_NS);
     }
     leg->gap_ns = 0;
+    leg->narrowed = rate_bps && (!leg->rate_bps || rate_bps < leg->rate_bps);
     leg->rate_bps = rate_bps;
     if (vc_wheel_scheduled(&w->departures, leg->id))
         vc_pace_next(w, leg);

@@ -63,6 +63,13 @@ static int reproducible(const struct vc_leg *leg, const struct vc_route *route, 
            !leg->tx_ext[VC_EXT_TRANSPORT_CC];
 }
 
+/* 1: the way has become narrow and the route waits for a key frame of another source: nothing of
+   the old picture is worth a place before it. */
+static int is_left(const struct vc_leg *leg, const struct vc_route *route)
+{
+    return leg->narrowed && route->feeds[1].source != VC_NONE;
+}
+
 /* ---- asking ------------------------------------------------------------------------------ */
 
 static int is_recent(const struct vc_worker *w, const struct vc_route *route, uint16_t out)
@@ -129,7 +136,7 @@ static void ask_one(struct vc_worker *w, struct vc_leg *leg, struct vc_route *ro
     uint32_t at = resend->recent_cnt % VC_RESEND_RECENT;
 
     d.out = route->numbering.highest_out - (uint16_t)(route->numbering.highest_out - number);
-    if (!leg->sendable || route->paused || locate(w, route, &d)) {
+    if (!leg->sendable || route->paused || is_left(leg, route) || locate(w, route, &d)) {
         w->c.resend_gone++;
     } else if (!resend->rtx_ssrc && !reproducible(leg, route, d.out)) {
         w->c.resend_changed++;
@@ -225,7 +232,7 @@ int vc_resend_take(struct vc_worker *w, struct vc_leg *leg, struct vc_departure 
         d->committed = 0;
         d->how = route->resend.rtx_ssrc ? VC_DEPARTURE_RTX : VC_DEPARTURE_PLAIN;
         d->waited_ns = w->now_ns;
-        if (locate(w, route, d) ||
+        if (is_left(leg, route) || locate(w, route, d) ||
             (d->how == VC_DEPARTURE_PLAIN && !reproducible(leg, route, d->out)) ||
             build(w, leg, route, d, item)) {
             vc_copy_drop(w, route, VC_COPY_DROP_STALE, 1);

@@ -13,6 +13,8 @@
    What waits lies in the leg's queue of class VC_QUEUE_RESEND, and is paced.  Limits: a packet is
    sent again once in a round trip (VC_RESEND_AGAIN_NS when that is not known), a route takes a
    quarter of its leg's rate, VC_RESEND_QUEUE wait on a leg.
+   When a leg's rate was lowered and the route waits for a key frame of another source, nothing of
+   the old one is sent again: it would only hold that key frame up.
 
    All of it belongs to the worker that owns the leg. */
 #ifndef VC_RESEND_H

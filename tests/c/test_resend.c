@@ -200,6 +200,44 @@ static void test_limits(void)
     world_fini(&world);
 }
 
+static void set_rate(uint64_t rate_bps)
+{
+    struct vc_command rate = { .type = VC_CMD_LEG_RATE,
+                               .u.leg_rate = { .leg = 1, .rate_bps = rate_bps } };
+
+    CHECK_EQ(world_command(&world, 0, rate), VC_STATUS_OK);
+}
+
+/* A route that waits for a key frame of another source: what it leaves is sent again, but not where
+   the way has become narrow. */
+static void test_left(void)
+{
+    struct vc_command route;
+
+    open_call(0x201);
+    world_source(&world, 1, 0, 0xb1, 1);
+    for (uint64_t i = 1; i < 50; i++)
+        send(i);
+    route = world_route_command(&world, 1, 1, 1, 0x101, 1);
+    route.u.route_set.rtx_ssrc = 0x201;
+    route.u.route_set.rtx_pt = 102;
+    route.u.route_set.rtx_seq_start = 500;
+    CHECK_EQ(world_command(&world, 0, route), VC_STATUS_OK);
+    set_rate(5000000);
+    nack(0x101, 103, 0x3);
+    CHECK_EQ(world_counters(&world, 0)->resend_gone, 3); /* from no rate to one is down */
+    set_rate(8000000);
+    nack(0x101, 103, 0x3);
+    CHECK_EQ(world_counters(&world, 0)->resend_gone, 3);
+    CHECK(world_counters(&world, 0)->queued > 0); /* paced */
+    set_rate(400000);
+    for (int i = 0; i < 100; i++)
+        world_pass(&world, WORLD_MS);
+    CHECK_EQ(world_counters(&world, 0)->queued, 0); /* what waited goes too */
+    CHECK(world_counters(&world, 0)->resent_rtx < 3);
+    world_fini(&world);
+}
+
 static void test_refused(void)
 {
     struct vc_command route;
@@ -229,6 +267,7 @@ int main(void)
     test_rtx();
     test_plain();
     test_limits();
+    test_left();
     test_refused();
     test_resend_tap(&check_passed, &check_failed);
     return check_report();
