@@ -77,7 +77,7 @@ def test_check_that_cannot_tell_ends_with_two(tmp_path):
     root = copied(CLOUD, tmp_path)
     file = root / "sys/kernel/mm/transparent_hugepage/enabled"
 
-    def check() -> int:
+    def check(*names: str) -> int:
         from forwarder.host.root import Host, Unreadable
 
         real = Host.read
@@ -89,12 +89,13 @@ def test_check_that_cannot_tell_ends_with_two(tmp_path):
 
         with pytest.MonkeyPatch.context() as monkey:
             monkey.setattr(Host, "read", read)
-            return CliRunner().invoke(app, ["tune", "check", "thp", "--root", str(root)]).exit_code
+            words = ["tune", "check", *names, "--root", str(root)]
+            return CliRunner().invoke(app, words).exit_code
 
-    assert check() == 2
-    # Something to do goes before what could not be told.
-    done = CliRunner().invoke(app, ["tune", "check", "thp", "sysctls", "--root", str(root)])
-    assert done.exit_code == 1
+    assert check("thp") == 2
+    assert check("thp", "smt") == 2, "what could not be told goes before what is well"
+    assert check("thp", "sysctls") == 1, "and something to do before both"
+    assert check("thp", "sysctls", "nothing") == 3, "and wrong arguments before all"
 
 
 @pytest.mark.parametrize(

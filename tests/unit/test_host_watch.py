@@ -97,6 +97,7 @@ def test_a_link_that_comes_up_later_gets_its_interrupts_placed(tmp_path):
     assert keeper.renew(survey) == 0, "once"
     (root / IRQ).write_text("0-15\n")
     assert keeper.renew(survey) == 0, "what the journal knows is for look(), with its limit"
+    assert watcher(root)[0].renew(survey) == 0, "nor by a watch that has just begun"
     assert keeper.look(0.0) == 1 and (root / IRQ).read_text() == placed
     assert not said[1:] and "irq" in said[0]
     assert Tuned(root).revert().failed == 0
@@ -125,7 +126,7 @@ def test_only_what_was_applied_is_run_again(tmp_path):
     assert Tuned(root).revert().left == 1
     other = root / "sys/class/net/ens1f0/queues/tx-1/xps_cpus"
     before = other.read_text()
-    assert keeper.renew(survey) == 0 and other.read_text() == before
+    assert watcher(root)[0].renew(survey) == 0 and other.read_text() == before
     Tuned(root).revert(force=True)
     Tuned(root, boot="one").apply("xps", nics=("ens1f0",))
     assert Tuned(root, boot="two").journal.applied() == ([], [])
