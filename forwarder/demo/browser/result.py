@@ -135,8 +135,9 @@ def frames_lost(
     numbers of `encoded` are guesses from times (page.js).  The forwarder adds one offset to the
     timestamps of a stream, so that what was read tells which encoded frame it was.  What is decoded
     was encoded: where both are counted between the same two frames, they differ by the lost ones.
-    Where the browser does not tell each decoded frame, `received` are the RTP timestamps of those
-    that arrived whole; of them at most `frames_decoded` were decoded.
+    A page does not read each decoded frame: Firefox hands none out, and a code may be unreadable.
+    `received` are the RTP timestamps of those that arrived whole; of them at most `frames_decoded`
+    were decoded.
     """
     places = _places(encoded, rendered)
     if not places:

@@ -4,19 +4,23 @@
 
 const AGE_MAX_MS = 30000, READ_MAX = 200000, WRONG_KEPT = 8, ENCODED_MAX = 200000, CHANGE_MS = 3000;
 
-// Tells the page of each encoded frame that passes: its RTP timestamp and its stream.
+// Tells the page of each encoded frame that passes: whose tap, its RTP timestamp and its stream.
 const TAP = `onrtctransform = ({transformer}) => transformer.readable
   .pipeThrough(new TransformStream({transform(frame, out) {
     const about = frame.getMetadata();
-    postMessage([about.rtpTimestamp ?? frame.timestamp, about.synchronizationSource ?? 0]);
+    postMessage([transformer.options.at, about.rtpTimestamp ?? frame.timestamp, about.synchronizationSource ?? 0]);
     out.enqueue(frame);
   }})).pipeTo(transformer.writable).catch(() => {});`;
+const taps = []; // who hears, in the order of the taps; one worker serves them all
+let tapper = null;
 
 // Calls with that of each encoded frame that passes a sender or a receiver.
 function tap(end, hear) {
-  const worker = new Worker(URL.createObjectURL(new Blob([TAP], { type: "text/javascript" })));
-  worker.onmessage = ({ data }) => hear(...data);
-  end.transform = new RTCRtpScriptTransform(worker, {});
+  if (!tapper) {
+    tapper = new Worker(URL.createObjectURL(new Blob([TAP], { type: "text/javascript" })));
+    tapper.onmessage = ({ data: [at, ...about] }) => taps[at](...about);
+  }
+  end.transform = new RTCRtpScriptTransform(tapper, { at: taps.push(hear) - 1 });
 }
 
 // Which painted frames were encoded, as far as times tell.  RTP timestamps run with the capture
@@ -72,7 +76,7 @@ class View {
     this.from = from;
     this.rendered = new Map(); // RTP timestamps of rendered frames by the number read from them
     this.decoded = new Set(); // numbers of all decoded frames, rendered or not
-    this.received = new Set(); // RTP timestamps of frames for the decoder, where those are not known
+    this.received = new Set(); // RTP timestamps of frames for the decoder
     this.layers = new Map(); // rendered frames by their height
     this.wrong = 0;
     this.wrongSeen = [];
@@ -145,13 +149,11 @@ class Screen {
     }
   }
 
-  // Rendering may skip a decoded frame; where the browser hands out each one, they are read too.
-  // Firefox does not: there the frames that arrived whole are noted.
+  // Rendering may skip a decoded frame: those that arrived whole are noted, and where the browser
+  // hands out each decoded one (Firefox does not), they are read too.
   async watch(track, receiver) {
-    if (typeof MediaStreamTrackProcessor === "undefined") {
-      tap(receiver, (rtp) => this.view && this.view.received.size < READ_MAX && this.view.received.add(rtp));
-      return;
-    }
+    tap(receiver, (rtp) => this.view && this.view.received.size < READ_MAX && this.view.received.add(rtp));
+    if (typeof MediaStreamTrackProcessor === "undefined") return;
     const frames = new MediaStreamTrackProcessor({ track, maxBufferSize: 60 }).readable.getReader();
     for (;;) {
       const { value, done } = await frames.read();
