@@ -9,16 +9,23 @@ from __future__ import annotations
 
 import random
 import re
+from dataclasses import replace
 
 import pytest
+from dtls_kit import make_certificate
 from fuzz_kit import cases, mutated_text
 from rooms_kit import make_rooms, tuple5
+from test_browsers import CLAIMS
+from test_browsers import World as Browsing
 from test_rooms_browsers import KEYS, World
+from test_sdp import offer
 from test_sdp_fuzz import ALL_TERMS, SMALL
 
 from forwarder.dataplane.encode import encode
 from forwarder.errors import ProtocolError, Refused
+from forwarder.ice.dtls import Identity
 from forwarder.rooms.roles import Role
+from forwarder.rooms.snapshot import snapshot
 from forwarder.signaling.sdp import SESSION, WHEP, negotiate, parse_offer
 from forwarder.supervisor.offers import check_session, peer_of, slot_spec, track_specs
 from forwarder.table import Table
@@ -66,7 +73,7 @@ def test_what_is_agreed_on_has_a_plan() -> None:
     rooms.create_room("r", now=0.0)
     world = World(rooms)
     taken = refused = 0
-    for case in cases(3000):
+    for case in cases(1500):
         chance = random.Random(case)
         terms = chance.choice(ALL_TERMS)
         people = list(rooms.participants())
@@ -103,3 +110,46 @@ def test_what_is_agreed_on_has_a_plan() -> None:
             pytest.fail(f"case {case}: {type(error).__name__}: {error}")
     assert taken > 100
     assert refused > 100
+
+
+def again(chance: random.Random, text: str) -> str:
+    """A further offer of the same page: now and then sound, now and then at odds with the first."""
+    lines = text.split("m=")
+    if chance.random() < 0.4:  # a sender or a place rests, or turns round
+        at = chance.randrange(1, len(lines))
+        ways = ("a=sendonly", "a=recvonly", "a=inactive", "a=sendrecv")
+        lines[at] = re.sub("a=(sendonly|recvonly)", chance.choice(ways), lines[at])
+    if chance.random() < 0.4:  # more of them
+        more = chance.choice(lines[1:])
+        lines.append(re.sub("a=mid:[^\r]*", f"a=mid:x{chance.randrange(9)}", more))
+    data = "m=".join(lines).encode()
+    return (mutated_text(chance, [data]) if chance.random() < 0.4 else data).decode(
+        errors="replace"
+    )
+
+
+async def test_further_offers_change_all_or_nothing() -> None:
+    """What is refused leaves the rooms as they were; what is taken has a plan."""
+    node = Browsing(Identity(*make_certificate("node")))
+    text = b"m=".join(offer("chromium-session").split(b"m=")[:7]).decode()
+    me, _ = await node.browsers.join(replace(CLAIMS, role=Role.ACTIVE), text)
+    node.rooms.set_keys(me.id, KEYS)
+    world = World(node.rooms)
+    taken = refused = 0
+    for case in cases(500):
+        chance = random.Random(case)
+        before = snapshot(node.rooms)
+        try:
+            await node.browsers.again(me.id, again(chance, text))
+            taken += 1
+        except (ProtocolError, Refused):
+            assert snapshot(node.rooms) == before, case
+            refused += 1
+        try:
+            world.settle()
+            check_sources(world.plane.table)
+        except Exception as error:
+            pytest.fail(f"case {case}: {type(error).__name__}: {error}")
+    assert taken > 50
+    assert refused > 50
+    node.browsers.close()
