@@ -16,7 +16,8 @@ PINNED = dict(dataplane_workers=2, dataplane_cpus=[2, 3], tune_housekeeping=[4, 
 WANTED = {
     "boot": {"file:/etc/default/grub.d/60-vcfwd.cfg":
              'GRUB_CMDLINE_LINUX_DEFAULT="$GRUB_CMDLINE_LINUX_DEFAULT '
-             'isolcpus=managed_irq,domain,2-3 nohz_full=2-3 rcu_nocbs=2-3 irqaffinity=4-5 skew_tick=1 nosoftlockup"'},
+             'isolcpus=managed_irq,domain,2-3 nohz_full=2-3 rcu_nocbs=2-3 irqaffinity=4-5 '
+             'skew_tick=1 nosoftlockup"'},
     "workqueues": {f"mask:/sys/devices/virtual/workqueue/{name}cpumask": "4-5"
                    for name in ("", "writeback/")},
     "isolation": {
