@@ -1,0 +1,111 @@
+"""A viewer by session that is no browser: it asks for the low and the high layer in turn, and notes
+the sender reports that are forwarded to it.
+
+    python seat_reports.py '{"address", "url", "cert_hash", "switches"}'
+
+with `tests` and `tests/contract` in PYTHONPATH, the token on stdin.  Says {"event": "done",
+"reports": [[kind, NTP s, RTP timestamp]], "layers": [lines of each that came], "unopened"}.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from bare_peer import VP8
+from layer_kit import Seat
+from node_kit import until
+
+from forwarder.client.rtp import RtpPacket
+
+PACKETS = 30  # that a layer plays before the next is asked for
+HEIGHTS = (180, 360)
+START_CODE = b"\x9d\x01\x2a"
+
+
+@dataclass
+class Door:
+    """What a Seat knows of its node."""
+
+    address: str
+    base: str
+    cert_hash: str
+    key: str
+
+    def url(self) -> str:
+        return self.base
+
+    def token(self, name: str, role: Any) -> str:
+        return self.key
+
+
+def lines_of(packet: RtpPacket) -> int | None:
+    """The height that a VP8 key frame tells (RFC 6386 section 9.1); None: it is none."""
+    at = packet.payload.find(START_CODE, 3, 16)
+    if at < 0 or packet.payload[at - 3] & 1 or not packet.payload[0] & 0x10:
+        return None
+    return int.from_bytes(packet.payload[at + 5 : at + 7], "little") & 0x3FFF
+
+
+class Screen(Seat):
+    """Knows the layer by its key frames' size."""
+
+    def __init__(self, door: Door) -> None:
+        super().__init__(door, "seat")  # type: ignore[arg-type]
+        self.door = door
+        self.layers: list[int] = []
+        self.since = 0
+        """Packets of the picture since the layer changed."""
+
+    def accept(self, made: httpx.Response) -> None:
+        super().accept(made)
+        at = re.escape(self.door.address)
+        found = re.search(
+            rf"^a=candidate:\S+ 1 udp \d+ {at} (\d+) typ host", made.text, re.M | re.I
+        )
+        assert found, made.text
+        self.node = (self.door.address, int(found[1]))
+
+    def take(self, data: bytes) -> None:
+        before = len(self.packets)
+        super().take(data)
+        for packet in self.packets[before:]:
+            if packet.pt != VP8:
+                continue
+            lines = lines_of(packet)
+            if lines is not None and self.layers[-1:] != [lines]:
+                self.layers.append(lines)
+                self.since = 0
+            self.since += 1
+
+    async def shows(self, lines: int) -> None:
+        await until(
+            lambda: self.layers[-1:] == [lines] and self.since >= PACKETS,
+            f"{lines} lines come (so far: {self.layers})",
+        )
+
+
+async def main(order: dict[str, Any], token: str) -> None:
+    async with Screen(Door(order["address"], order["url"], order["cert_hash"], token)) as seat:
+        async with httpx.AsyncClient() as unused:
+            await seat.connect(unused)
+        await seat.shows(HEIGHTS[1])
+        for turn in range(order["switches"]):
+            await seat.wish(turn % 2)
+            await seat.shows(HEIGHTS[turn % 2])
+        await seat.leave()
+        picture = seat.of(VP8)[-1].ssrc
+        reports = [
+            ["video" if r.ssrc == picture else "audio", r.ntp_s, r.timestamp] for r in seat.reports
+        ]
+        done = {"reports": reports, "layers": seat.layers, "unopened": seat.unopened}
+        print(json.dumps({"event": "done", **done}), flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(json.loads(sys.argv[1]), sys.stdin.readline().strip()))
