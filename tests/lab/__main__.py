@@ -29,8 +29,13 @@ END_S = 60
 def run(command: list[str]) -> int:
     """pytest's exit status.  It is interrupted, never killed: an emulated node is a process of
     its own, which pytest ends."""
-    # A group of its own: a signal to ours must not reach it before it is asked to end.
-    child = subprocess.Popen(command, stdout=sys.stderr.fileno(), start_new_session=True)
+    # A group of its own: a signal to ours must not reach it before it is asked to end.  A shell
+    # starts what runs in the background with SIGINT ignored, and that is inherited.
+    child = subprocess.Popen(
+        ["env", "--default-signal=INT", *command],
+        stdout=sys.stderr.fileno(),
+        start_new_session=True,
+    )
 
     def end(_number: int, _frame: FrameType | None) -> None:
         child.send_signal(signal.SIGINT)

@@ -150,7 +150,7 @@ class Plane:
                 case SourceRemove(index):
                     assert rooms.released(IdKind.SOURCE, index) or index in rooms.state.by_source
                 case RouteRemove(index):
-                    assert rooms.released(IdKind.ROUTE, index)
+                    assert rooms.released(IdKind.ROUTE, index) or index in rooms.state.by_route
 
     @property
     def table(self) -> Table:

@@ -101,8 +101,10 @@ except KeyboardInterrupt:
 """
 
 
-def test_a_run_that_is_ended_ends_its_node(tmp_path):
-    """A signal to `make lab` lets pytest end in order: its node is a process of its own."""
+@pytest.mark.parametrize("ours", [signal.default_int_handler, signal.SIG_IGN])
+def test_a_run_that_is_ended_ends_its_node(tmp_path, ours):
+    """A signal to `make lab` lets pytest end in order: its node is a process of its own.  In the
+    background of a shell it is started with SIGINT ignored."""
     mark = tmp_path / "mark"
 
     def end() -> None:
@@ -114,8 +116,12 @@ def test_a_run_that_is_ended_ends_its_node(tmp_path):
 
     before = signal.getsignal(signal.SIGTERM)
     killer = threading.Thread(target=end)
-    killer.start()
-    lab.run([sys.executable, "-c", LATE, str(mark)])
-    killer.join()
+    interrupt = signal.signal(signal.SIGINT, ours)
+    try:
+        killer.start()
+        lab.run([sys.executable, "-c", LATE, str(mark)])
+        killer.join()
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
     assert mark.read_text() == "ended in order"
     assert signal.getsignal(signal.SIGTERM) is before
