@@ -28,6 +28,9 @@ from perf.bench.trials import FIRST_OUT, FULL, LEAST_RATE, QUICK, Timing, Trials
 
 HISTORY_SLOTS = 131072
 HISTORY = {"video_slots": HISTORY_SLOTS, "history_video": 1, "history_audio": 1}
+HISTORY_TO_ONE = HISTORY | {"video_slots": 4 * HISTORY_SLOTS}
+"""1:1 the stream is as fast as the source: a full history refuses packets, and after 2^15 of them
+in a row SRTP's roll-over counter is lost for good (RFC 3711 section 3.3.1)."""
 A, A_FREE, B, B_FREE, B_GSO = (
     vcfwd.Xsk.name, vcfwd.XskUnpaced.name, vcfwd.Sockets.name,
     vcfwd.SocketsUnpaced.name, vcfwd.SocketsGso.name,
@@ -89,7 +92,8 @@ class Round:
 def make(kind: type[Relay], lab: Lab, case: Case) -> Relay:
     """In the usual scheduling class, which is that of peers/run_baselines.py: at a full core under
     SCHED_FIFO vcfwd's workers yield to others, and the baselines yield nothing."""
-    more = HISTORY if issubclass(kind, vcfwd.Vcfwd) else {}
+    history = HISTORY_TO_ONE if case.copies == 1 else HISTORY
+    more = history if issubclass(kind, vcfwd.Vcfwd) else {}
     if kind is Rtpengine:
         case = Case(case.copies, case.size, case.suite, publishers=10)
     relay = kind(lab, case, **more)

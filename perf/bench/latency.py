@@ -1,8 +1,10 @@
 """Suite `latency`: residence time and end to end delay by load, from 1 % to 95 % of capacity.
 
 One stream, evenly paced in small bursts, 1:10, 1200 B, GCM.  End to end is from the generator's
-clock before its system call to the departure on the wire; residence is the data plane's own
-queueing delay (arrival to departure, the mean of each leg); the bare GCM loop is beside.
+clock before its system call to the departure on the wire (the first STAMPED copies of a packet).
+Residence, RX to TX: the same source is stamped once more at the forwarder's door, by the receiver's
+XDP program on its ingress interface, and the mean of that way is taken off the end to end mean.
+The bare GCM loop is beside.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Any
 from perf.bench import stats, vcfwd
 from perf.bench.capacity import HISTORY
 from perf.bench.jitter import POINTS
-from perf.bench.lab import Lab, say
+from perf.bench.lab import PORT, Lab, Receiver, say
 from perf.bench.relay import BareXdpGcm, Case, Relay
 from perf.bench.trials import FIRST_OUT, FULL, QUICK, Timing, Trials
 
@@ -28,14 +30,19 @@ def make(kind: type[Relay], lab: Lab) -> Relay:
     return kind(lab, Case(), **HISTORY) if issubclass(kind, vcfwd.Vcfwd) else kind(lab, Case())
 
 
-def queueing(relay: Relay) -> float | None:
-    """Mean over the receiving legs of the data plane's own figure, microseconds."""
-    if not isinstance(relay, vcfwd.Vcfwd):
-        return None
-    first = relay.case.publishers
-    legs = range(first, first + relay.case.receivers)
-    values = [relay.plane.leg_stats(0, leg).queue_delay_ns / 1e3 for leg in legs]
-    return stats.digits(sum(values) / len(values))
+class Door(Relay):
+    """No relay: what arrives at the forwarder's ingress interface is stamped and dropped there."""
+
+    name = "door"
+
+    def start(self) -> None:
+        pass
+
+    def stop(self) -> dict[str, Any]:
+        return {}
+
+    def receiver(self, **options: Any) -> Receiver:
+        return Receiver(self.lab, 1, place="fwd", base=PORT, **options)
 
 
 def at_load(relay: Relay, rate: float, seconds: float) -> dict[str, Any]:
@@ -47,13 +54,11 @@ def at_load(relay: Relay, rate: float, seconds: float) -> dict[str, Any]:
         time.sleep(0.1)
         receiver.ask("measure")
         sent = relay.finish(generator)
-        resident = queueing(relay)
         answer = receiver.ask("finish")
     seen = answer["measured"]
     return {
         "in_pps": round(sent["pps"]),
-        "end_to_end": {point: seen["delay"][point] for point in POINTS},
-        "residence_mean": resident,
+        "end_to_end": {point: seen["delay"][point] for point in (*POINTS, "mean")},
         "records": seen["records"],
         "lost": seen["lost"],
         "unmatched": seen["unmatched"],
@@ -74,10 +79,17 @@ def curve(kind: type[Relay], lab: Lab, loads: tuple[float, ...], timing: Timing)
         ]
     finally:
         relay.stop()
+    door = Door(lab, Case())
+    for point in points:
+        at_door = at_load(door, point["in_pps"], 2 * timing.confirm)["end_to_end"]["mean"]
+        point["door_mean"] = at_door
+        point["residence_mean"] = stats.digits(point["end_to_end"]["mean"] - at_door)
     shown = ", ".join(
-        f"{p['load']:.0%} {p['end_to_end']['p50']:.0f}/{p['end_to_end']['p99']:.0f}" for p in points
+        f"{p['load']:.0%} {p['end_to_end']['p50']:.0f}/{p['end_to_end']['p99']:.0f}"
+        f"/{p['residence_mean']:.0f}"
+        for p in points
     )
-    say(f"  {kind.name}: {best.out:,.0f} out/s; p50/p99 in us at load: {shown}")
+    say(f"  {kind.name}: {best.out:,.0f} out/s; p50/p99/mean residence in us at load: {shown}")
     return {"capacity_in_pps": round(best.rate), "points": points}
 
 

@@ -19,6 +19,8 @@ SOURCE_SLACK = 0.98
 """A source slower than this share of what it was to send is the limit itself."""
 FIRST_OUT, TOP_RATE, LEAST_RATE = 200_000.0, 900_000.0, 20.0
 """Where a search begins (packets out), and its bounds (packets in)."""
+CONFIRM_SPAN = 4.0
+"""A rate that passed while stepping and whose quarter does not confirm is none: 0."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class Trials:
                 limited = self.source_limited
                 high = rate
         rate = low
-        while rate > LEAST_RATE:
+        while rate > low / CONFIRM_SPAN:
             passed, out = self.twice(rate, timing.confirm)
             if passed:
                 return Best(rate, out, limited)
