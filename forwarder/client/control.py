@@ -47,6 +47,7 @@ class Control:
         suites: Iterable[Suite],
         on_message: Callable[[BaseModel], None],
         on_back: Callable[[wire.Welcome], Awaitable[None]],
+        on_welcome: Callable[[wire.Welcome], None] | None = None,
     ) -> None:
         self._target = target
         self._token = token
@@ -54,6 +55,7 @@ class Control:
         self._suites = list(suites)
         self._on_message = on_message
         self._on_back = on_back
+        self._on_welcome = on_welcome
         self._session: Session | None = None
         self._ready = asyncio.Event()
         self._requests: dict[int, asyncio.Future[Any]] = {}
@@ -198,6 +200,8 @@ class Control:
             if isinstance(message, wire.Error):
                 future.set_exception(ClientError(message.code, message.message))
             else:
+                if self._on_welcome is not None and isinstance(message, wire.Welcome):
+                    self._on_welcome(message)  # at once: the next message may change what it says
                 future.set_result(message)
             return
         if isinstance(message, wire.Closing) and not (self._closing or message.code in COME_BACK):

@@ -90,6 +90,7 @@ class Client:
             suites=suites,
             on_message=self._message,
             on_back=self._welcome_back,
+            on_welcome=self._welcome,
         )
         self.welcome: wire.Welcome | None = None
         self.tracks = self.inbox.tracks  # received, by track id
@@ -108,7 +109,6 @@ class Client:
         self.started_at = time.monotonic()
         welcome = await self.control.join()
         self.joined_at = time.monotonic()
-        self._welcome(welcome)
         self.media.start(self._leg(welcome), self._target.host)
         self._spawn(self.control.keep())
         self._spawn(self._report())
@@ -291,7 +291,6 @@ class Client:
         return welcome.media
 
     async def _welcome_back(self, welcome: wire.Welcome) -> None:
-        self._welcome(welcome)
         same = self.media.renew(self._leg(welcome))
         if welcome.resumed and same:
             self.resumed += 1
