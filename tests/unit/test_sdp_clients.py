@@ -36,6 +36,7 @@ RECEIVED = {
     "firefox-simulcast": ([109, 120, 124], True, True),
     "safari-macos": ([111, 63, 107, 108], True, True),
     "gstreamer-publish": ([96, 97], False, False),
+    "simple-whip-client-publish": ([96, 97], False, False),
     "aiortc-publish": ([96, 97, 98], True, False),
 }
 SENT = {
