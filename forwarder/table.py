@@ -232,6 +232,8 @@ class Source(_Digested):
     rtx_ssrc: int | None = None
     rtx_pt: int | None = None
     red_pt: int | None = None
+    resume: bool = field(default=False, compare=False, metadata={"digest": False})
+    """Where it has to be set: the id had this very stream before (commands.SourceSet)."""
 
     def __post_init__(self) -> None:
         _check_id("source", self.id)

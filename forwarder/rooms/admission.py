@@ -142,6 +142,24 @@ def check_join(room: Room, role: Role) -> None:
         )
 
 
+def check_role(room: Room, have: Role, role: Role) -> None:
+    """Of somebody who is here.  One who changes side needs a place there."""
+    if role.may_publish == have.may_publish:
+        return
+    if role.may_publish and room.active >= room.max_active:
+        raise Refused(
+            ErrorCode.ROOM_FULL,
+            f"room {room.id} has {room.active} active participants, its limit: make one of them "
+            "passive first",
+        )
+    if not role.may_publish and room.passive >= room.max_passive:
+        raise Refused(
+            ErrorCode.ROOM_FULL,
+            f"room {room.id} has {room.passive} passive participants, its limit: wait until "
+            "one of them leaves",
+        )
+
+
 def choose_suite(offered: Sequence[Suite]) -> Suite:
     """The best that both sides know: AEAD_AES_128_GCM, else AES_CM_128_HMAC_SHA1_80."""
     for suite in (Suite.GCM, Suite.SHA1):

@@ -31,7 +31,7 @@ class Audience:
         """What the participant could subscribe to."""
         me = self.state.participant(participant_id)
         room = self.state.rooms[me.room_id]
-        return [t for t in room.tracks.values() if t.publisher is not me]
+        return [t for t in room.tracks.values() if t.publisher is not me and t.shown]
 
     def data_targets(self, participant_id: str, to: Sequence[str] | None) -> list[ParticipantId]:
         """Who gets a data message: everybody else in the room, or the named ones."""
@@ -68,6 +68,12 @@ class Audience:
             case events.SpeakerChanged(room_id=room_id):
                 room = self.state.rooms.get(room_id)
                 yield from room.participants if room is not None else ()
+            case events.RoleChanged(participant=who, to_all=to_all):
+                yield who.id
+                if to_all:
+                    yield from self._all_but(event.room_id, who.id)
+            case events.ParticipantShown() | events.ParticipantHidden():
+                yield from self._all_but(event.room_id, event.participant.id)
             case events.ParticipantJoined() | events.ParticipantLeft():
                 if event.participant.role is not Role.BACKSTAGE:
                     yield from self._all_but(event.room_id, event.participant.id)

@@ -44,6 +44,7 @@ from forwarder.rooms.room import (
     view_participant,
     view_room,
 )
+from forwarder.rooms.stage import Stage
 from forwarder.rooms.state import Dirty, IdKind, State
 from forwarder.rooms.viewing import ViewingRooms
 from forwarder.rtp.codecs import VIDEO_ORDER, Codec
@@ -65,7 +66,7 @@ class Statistics:
     subscriptions: int
 
 
-class Rooms(BrowserRooms, ViewingRooms, Audience):
+class Rooms(BrowserRooms, ViewingRooms, Stage, Audience):
     """All rooms of a node.  The objects it returns are its own: look, do not change."""
 
     def __init__(self, limits: Limits | None = None, secrets: Secrets = system_secrets) -> None:
@@ -326,7 +327,7 @@ class Rooms(BrowserRooms, ViewingRooms, Audience):
             active=sum(room.active for room in state.rooms.values()),
             passive=sum(room.passive for room in state.rooms.values()),
             away=len(state.away),
-            tracks=len(state.tracks),
+            tracks=sum(track.shown for track in state.tracks.values()),
             subscriptions=len(state.by_route),
         )
 

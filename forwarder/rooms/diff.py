@@ -188,7 +188,7 @@ def diff(have: Have, want: Table) -> list[Command]:
         commands += _shed(have, legs)
     commands += [LegSet(leg) for leg in legs]
     commands += [
-        SourceSet(s, i in resumed)
+        SourceSet(s, s.resume or i in resumed)
         for i, s in want.sources.items()
         if _differs(have.sources.get(i), s)
     ]
@@ -220,7 +220,8 @@ def release_gone(told: Told, rooms: Rooms, dirty: Dirty) -> None:
     What should be gone and is not, is tried again: a route that waits for a key frame holds its
     old source until then; at the second attempt it lets go of it.
     """
-    for index in told.sources.keys() & dirty.sources - rooms.state.by_source.keys():
+    here, parting = rooms.state.by_source.keys(), rooms.state.parting
+    for index in told.sources.keys() & ((dirty.sources - here) | (dirty.sources & parting)):
         told.held.add(index)
         rooms.state.remind(IdKind.SOURCE, index)
     for index in told.legs.keys() & dirty.legs - rooms.state.by_leg.keys():

@@ -33,6 +33,31 @@ class ParticipantLeft:
 
 
 @dataclass(frozen=True, slots=True)
+class RoleChanged:
+    """For the participant itself, and for all others where it was shown and is (`to_all`)."""
+
+    room_id: RoomId
+    participant: ParticipantView
+    to_all: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ParticipantShown:
+    """For all others: it is backstage no more."""
+
+    room_id: RoomId
+    participant: ParticipantView
+
+
+@dataclass(frozen=True, slots=True)
+class ParticipantHidden:
+    """For all others: it is backstage now.  Its session goes on."""
+
+    room_id: RoomId
+    participant: ParticipantView
+
+
+@dataclass(frozen=True, slots=True)
 class TrackPublished:
     """For all others in the room."""
 
@@ -148,6 +173,9 @@ class RoomClosed:
 Event: TypeAlias = (
     ParticipantJoined
     | ParticipantLeft
+    | RoleChanged
+    | ParticipantShown
+    | ParticipantHidden
     | TrackPublished
     | TrackUnpublished
     | TrackMuted

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from forwarder import table
 from forwarder.rooms.core import Rooms
 from forwarder.rooms.room import Layer, Participant, Peer, Room, Slot, Subscription, Track
-from forwarder.rooms.state import Dirty
+from forwarder.rooms.state import Dirty, State
 from forwarder.rtp.codecs import Codec, Kind
 from forwarder.table import Leg, Queue, Route, Source, Table
 
@@ -71,6 +71,7 @@ def plan_source(track: Track, layer: Layer) -> Source:
         rtx_ssrc=one.rtx_ssrc,
         rtx_pt=spec.rtx_pt,
         red_pt=spec.red_pt,
+        resume=track.again,
     )
 
 
@@ -114,20 +115,22 @@ def _plan(
     participants: Iterable[Participant],
     layers: Iterable[tuple[Track, Layer]],
     subscriptions: Iterable[Subscription],
-    rate_bps: int,
+    state: State,
 ) -> Table:
-    """A leg that has no keys yet is not there, nor is what would need it."""
+    """A leg that has no keys yet is not there, nor is a source that is let go of, nor is what would
+    need them."""
+    rate_bps, parting = state.limits.start_rate, state.parting
     return Table(
         legs={p.leg: plan_leg(p, rate_bps) for p in participants if p.keyed},
         sources={
             layer.source: plan_source(track, layer)
             for track, layer in layers
-            if track.publisher.keyed
+            if track.publisher.keyed and layer.source not in parting
         },
         routes={
             s.route: plan_route(s)
             for s in subscriptions
-            if s.subscriber.keyed and s.track.publisher.keyed
+            if s.subscriber.keyed and s.track.publisher.keyed and s.source not in parting
         },
     )
 
@@ -139,7 +142,7 @@ def plan(rooms: Rooms) -> Table:
         state.participants.values(),
         _layers(state.tracks.values()),
         state.by_route.values(),
-        state.limits.start_rate,
+        state,
     )
 
 
@@ -150,7 +153,7 @@ def plan_room(rooms: Rooms, room: Room) -> Table:
         room.participants.values(),
         _layers(tracks),
         (s for t in tracks for s in t.subscriptions.values()),
-        rooms.state.limits.start_rate,
+        rooms.state,
     )
 
 
@@ -165,5 +168,5 @@ def plan_dirty(rooms: Rooms, dirty: Dirty) -> Table:
             if (track := state.by_source.get(i)) is not None
         ),
         (state.by_route[i] for i in dirty.routes if i in state.by_route),
-        state.limits.start_rate,
+        state,
     )

@@ -94,6 +94,13 @@ class Track:
     subscriptions: dict[ParticipantId, Subscription] = field(default_factory=dict, repr=False)
     contrary: int = 0
     """Measurements in a row that speak against the order of the layers (ranking.py)."""
+    again: bool = False
+    """Its sources were let go of and taken up anew, as the streams that they were."""
+
+    @property
+    def shown(self) -> bool:
+        """Whether it is for others: its publisher's role may have changed meanwhile."""
+        return self.publisher.role.may_publish
 
     @property
     def record(self) -> SourceId:
@@ -342,7 +349,7 @@ def view_room(r: Room) -> RoomView:
         r.passive,
         r.max_active,
         r.max_passive,
-        len(r.tracks),
+        sum(t.shown for t in r.tracks.values()),
         r.codecs,
     )
 
@@ -351,6 +358,6 @@ def view_detail(r: Room) -> RoomDetail:
     return RoomDetail(
         view_room(r),
         tuple(view_participant(p) for p in r.participants.values()),
-        tuple(view_track(t) for t in r.tracks.values()),
+        tuple(view_track(t) for t in r.tracks.values() if t.shown),
         tuple(view_slot(s) for p in r.participants.values() for s in p.slots),
     )

@@ -35,7 +35,7 @@ class Cast:
         self.by_seat: dict[Seat, dict[Kind, Track]] = {}
         self.sounds: list[Track] = []
         for who in room.participants.values():
-            if not who.keyed or not who.tracks:
+            if not who.keyed or not who.tracks or not who.role.may_publish:
                 continue
             kinds = {kind: [t for t in who.tracks.values() if t.kind is kind] for kind in Kind}
             self.sounds += kinds[Kind.AUDIO]
@@ -45,7 +45,8 @@ class Cast:
         # In the order in which they are given; sorting is stable: the order of joining.
         self.seats = sorted(self.by_seat, key=lambda seat: seat[1])
         loud = room.voices.loudest if room.voices is not None else ()
-        self.loud = [t for name in loud if (t := room.tracks.get(name)) and t.publisher.keyed]
+        heard = [t for name in loud if (t := room.tracks.get(name)) is not None]
+        self.loud = [track for track in heard if track.shown and track.publisher.keyed]
 
 
 @dataclass
@@ -166,7 +167,8 @@ def _sounds(cast: Cast, viewer: Participant, wanted: Wanted, now: float) -> None
     given: dict[int, Track] = {}
     for i, slot in slots:  # whoever is heard stays
         track = slot.subscription.track if slot.subscription is not None else slot.missed
-        if track is not None and unseated(track) and track.id in cast.room.tracks:
+        here = track is not None and track.id in cast.room.tracks and track.shown
+        if track is not None and here and unseated(track):
             given[i] = track
     heard = {track.id for track in given.values()}
     coming = [track for track in loud if track.id not in heard]

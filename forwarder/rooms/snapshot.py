@@ -221,6 +221,7 @@ def _track(state: State, t: TrackRecord, limits: Limits) -> Track:
         ),
         layers=layers,
         muted=bool(t.muted),
+        again=not publisher.role.may_publish,
     )
 
 

@@ -17,6 +17,7 @@ from forwarder.rooms.admission import Limits
 from forwarder.rooms.allocate import Secrets, SsrcSequence
 from forwarder.rooms.events import Event
 from forwarder.rooms.pools import IdKind, Pools
+from forwarder.rooms.roles import Role
 from forwarder.rooms.room import Participant, Room, Slot, Subscription, Track
 from forwarder.table import Tuple5
 
@@ -81,6 +82,8 @@ class State(Pools):
         """By route, which a slot keeps also while it has no track."""
         self.refill: set[RoomId] = set()
         """Rooms where a slot may get a track now; see slots.py."""
+        self.parting: set[int] = set()
+        """Sources that the data plane must let go of before it takes them up anew."""
         self.talking: set[RoomId] = set()
         """Rooms where somebody is heard, or was a moment ago."""
         self.key_ids: set[int] = set()
@@ -115,7 +118,7 @@ class State(Pools):
 
     def track_in(self, room: Room, track_id: str) -> Track:
         track = room.tracks.get(TrackId(track_id))
-        if track is None:
+        if track is None or not track.shown:
             raise Refused(
                 ErrorCode.NO_SUCH_TRACK, f"there is no track {track_id[:80]!r} in this room"
             )
@@ -187,10 +190,7 @@ class State(Pools):
     def add_participant(self, participant: Participant) -> None:
         room = self.rooms[participant.room_id]
         room.participants[participant.id] = participant
-        if participant.role.may_publish:
-            room.active += 1
-        else:
-            room.passive += 1
+        self._count(room, participant.role, 1)
         if participant.auto:
             room.autos[participant.id] = participant
         self.participants[participant.id] = participant
@@ -211,10 +211,7 @@ class State(Pools):
             self._give_back(IdKind.ROUTE, slot.route)
             self.touch_slot(slot)
         del room.participants[participant.id]
-        if participant.role.may_publish:
-            room.active -= 1
-        else:
-            room.passive -= 1
+        self._count(room, participant.role, -1)
         room.autos.pop(participant.id, None)
         del self.participants[participant.id]
         del self.by_ufrag[participant.ufrag]
@@ -248,6 +245,40 @@ class State(Pools):
         for subscription in participant.subscriptions.values():
             self.touch_subscription(subscription)
 
+    def set_role(self, participant: Participant, role: Role) -> None:
+        room = self.rooms[participant.room_id]
+        self._count(room, participant.role, -1)
+        participant.role = role
+        self._count(room, role, 1)
+        self.refill.add(room.id)
+        self.touch_participant(participant)
+
+    @staticmethod
+    def _count(room: Room, role: Role, by: int) -> None:
+        if role.may_publish:
+            room.active += by
+        else:
+            room.passive += by
+
+    def part(self, track: Track) -> None:
+        """What its sources sent until now is forgotten, and no route reads it any more; their
+        numbers go on."""
+        self.parting.update(layer.source for layer in track.layers)
+        track.again = True
+        self.touch_track(track)
+
+    def released(self, kind: IdKind, index: int) -> bool:
+        if kind is not IdKind.SOURCE or index not in self.parting:
+            return super().released(kind, index)
+        self.parting.remove(index)
+        self.touch_track(self.by_source[index])
+        return True
+
+    def observed(self, legs: set[int], sources: set[int], routes: set[int]) -> None:
+        super().observed(legs, sources, routes)
+        for index in self.parting - sources:
+            self.released(IdKind.SOURCE, index)
+
     def add_track(self, track: Track) -> None:
         room = self.rooms[track.room_id]
         room.tracks[track.id] = track
@@ -271,6 +302,7 @@ class State(Pools):
         del self.tracks[track.id]
         for layer in track.layers:
             del self.by_source[layer.source]
+            self.parting.discard(layer.source)
             self._give_back(IdKind.SOURCE, layer.source)
         self.touch_track(track)
 

@@ -1,7 +1,8 @@
 """Publishing: a participant's tracks, all or none.
 
 Law: what is published is a source of the publisher's leg from this moment; whoever asked for
-everything (`auto`) is subscribed in the same step.
+everything (`auto`) is subscribed in the same step.  A track is for others while its publisher's
+role may publish; nothing that came while it might not is ever forwarded.
 """
 
 from __future__ import annotations
@@ -39,12 +40,34 @@ def publish(state: State, publisher: Participant, specs: Sequence[TrackSpec]) ->
             ],
         )
         state.add_track(track)
-        state.events.append(events.TrackPublished(room.id, view_track(track)))
         tracks.append(track)
-    for subscriber in room.autos.values():
-        if subscriber is not publisher:
-            _auto_subscribe(state, subscriber, tracks)
+    _announce(state, publisher, tracks)
     return tracks
+
+
+def _announce(state: State, publisher: Participant, tracks: list[Track]) -> None:
+    room = state.rooms[publisher.room_id]
+    state.events += [events.TrackPublished(room.id, view_track(track)) for track in tracks]
+    for subscriber in room.autos.values():
+        if subscriber is not publisher and tracks:
+            _auto_subscribe(state, subscriber, tracks)
+
+
+def show(state: State, publisher: Participant) -> None:
+    """It may publish again: what it published before is there at once."""
+    tracks = list(publisher.tracks.values())
+    for track in tracks:
+        state.part(track)
+    _announce(state, publisher, tracks)
+
+
+def hide(state: State, publisher: Participant) -> None:
+    """It may publish no more: for others its tracks have ended.  Their sources stay, without a
+    route: their roll-over counters go on whatever it sends (RFC 3711 section 3.3.1), so that it
+    needs neither another SSRC nor an offer to be seen again."""
+    for track in publisher.tracks.values():
+        _withdraw(state, track)
+        state.part(track)
 
 
 def _new_id(state: State) -> TrackId:
@@ -75,12 +98,17 @@ def _auto_subscribe(state: State, subscriber: Participant, tracks: list[Track]) 
 
 def unpublish(state: State, tracks: Sequence[Track]) -> None:
     for track in tracks:
-        receivers = unlink_track(state, track)
+        if track.shown:
+            _withdraw(state, track)
         state.drop_track(track)
-        _forget_voice(state, track)
-        if receivers:
-            state.events.append(events.Unsubscribed(track.room_id, track.id, receivers))
-        state.events.append(events.TrackUnpublished(track.room_id, view_track(track)))
+
+
+def _withdraw(state: State, track: Track) -> None:
+    receivers = unlink_track(state, track)
+    _forget_voice(state, track)
+    if receivers:
+        state.events.append(events.Unsubscribed(track.room_id, track.id, receivers))
+    state.events.append(events.TrackUnpublished(track.room_id, view_track(track)))
 
 
 def _forget_voice(state: State, track: Track) -> None:
@@ -99,4 +127,5 @@ def mute(state: State, track: Track, muted: bool) -> None:
         return
     track.muted = muted
     state.touch_track(track)
-    state.events.append(events.TrackMuted(track.room_id, view_track(track), muted))
+    if track.shown:
+        state.events.append(events.TrackMuted(track.room_id, view_track(track), muted))

@@ -105,7 +105,7 @@ class ViewingRooms:
         heard: dict[str, Room] = {}
         for source, level, at in levels:
             track = state.by_source.get(SourceId(source))
-            if track is None or track.kind is not Kind.AUDIO or track.muted:
+            if track is None or track.kind is not Kind.AUDIO or track.muted or not track.shown:
                 continue
             room = state.rooms[track.room_id]
             if room.voices is None:
