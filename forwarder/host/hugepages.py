@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from forwarder.host import settings
 from forwarder.host.stage import Site, Stage, Step
+from forwarder.net.drivers import why_no_zerocopy
 
 PAGE = 2 << 20
+FRAME, FRAME_ZEROCOPY = 2048, 4096
+"""Bytes of a frame of packet memory (c_helpers/src/umem.h): a NIC that writes into it itself takes
+whole pages."""
 
 
 class Hugepages(Stage):
@@ -14,9 +18,11 @@ class Hugepages(Stage):
 
     def plan(self, site: Site) -> list[Step]:
         found: list[Step] = []
+        direct = any(not why_no_zerocopy(nic.driver, site.facts.release) for nic in site.nics)
+        memory = site.wishes.packet_frames * (FRAME_ZEROCOPY if direct else FRAME)
         for node in sorted({worker.node for worker in site.layout.workers}):
             count = sum(worker.node == node for worker in site.layout.workers)
-            pages = -(-count * site.wishes.packet_bytes // PAGE)
+            pages = count * -(-memory // PAGE)
             here = f"/sys/devices/system/node/node{node}/hugepages/hugepages-2048kB"
             key = f"text:{here}/nr_hugepages"
             now = settings.read(site.host, key) or ""

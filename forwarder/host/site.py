@@ -18,8 +18,6 @@ from forwarder.host.facts import Facts
 from forwarder.host.root import Host
 from forwarder.host.stage import Site, Wishes
 
-FRAME_BYTES = 2048
-
 
 @dataclass(frozen=True)
 class Survey:
@@ -94,7 +92,7 @@ def _wishes(config: Config) -> Wishes:
     return Wishes(
         busy_poll=plane.busy_poll,
         fifo=plane.scheduler == "fifo",
-        packet_bytes=plane.frames * FRAME_BYTES,
+        packet_frames=plane.frames,
         port=config.network.port,
         interrupts=config.tune.interrupts,
     )

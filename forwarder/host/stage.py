@@ -72,7 +72,7 @@ class Wishes:
 
     busy_poll: bool = False
     fifo: bool = False
-    packet_bytes: int = 64 << 20  # for each worker, bytes
+    packet_frames: int = 8192  # for each worker
     port: int = 4433
     interrupts: str = "housekeeping"
 

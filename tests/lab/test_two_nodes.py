@@ -27,6 +27,7 @@ from tests.lab.tuning import Tuned
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 CALL_S = 8.0
+HUGE_KB = 2048
 FRAMES, FRAME_SZ = 8192, 4096  # dataplane.frames of default.toml; zero-copy takes whole pages
 _AREAS = """
 import json, re, sys
@@ -123,7 +124,8 @@ def test_a_worker_for_each_node_and_copies_that_cross(two_nics: Outside, tmp_pat
         own = [area for area in areas if area["frames"][nic] > 0]
         assert len(own) == 1, areas  # frames of a NIC lie in one worker's memory
         pages = {int(numa): count for numa, count in own[0]["pages"].items()}
-        assert sum(pages.values()) * own[0]["page_kb"] == FRAMES * FRAME_SZ // 1024
+        assert own[0]["page_kb"] == HUGE_KB  # what `tune apply` kept for it is what it took
+        assert sum(pages.values()) * HUGE_KB == FRAMES * FRAME_SZ // 1024
         looked += sum(pages.values())
         misplaced += sum(count for numa, count in pages.items() if numa != home)
     placed("pages", looked, misplaced)

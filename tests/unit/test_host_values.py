@@ -35,9 +35,9 @@ WANTED = {
     )},
     "noise": {f"text:/sys/devices/system/machinecheck/machinecheck{c}/ignore_ce": "1"
               for c in (2, 3)},
-    # 8192 frames of 2 KiB for each worker are 16 MiB.
+    # 8192 frames of 4 KiB for each of two workers, as zero-copy takes whole pages.
     "hugepages": {"text:/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages":
-                  "16"},
+                  "32"},
     "thp": {"choice:/sys/kernel/mm/transparent_hugepage/enabled": "never"},
     "memlock": {"file:/etc/systemd/system/vcfwd-dataplane.service.d/60-vcfwd-memlock.conf":
                 "[Service]\nLimitMEMLOCK=infinity"},
@@ -90,6 +90,17 @@ def test_each_value(stage):
 )  # fmt: skip
 def test_what_the_configuration_changes(stage, more, wanted):
     assert planned(Tuned(FIXTURES / XEON), stage, **more) == WANTED[stage] | wanted
+
+
+def test_a_nic_that_is_copied_from_needs_half_the_memory(tmp_path):
+    """The same host with a driver that is not on the allow-list: frames of 2 KiB."""
+    root = copied(XEON, tmp_path)
+    driver = root / "sys/class/net/ens1f0/device/driver"
+    driver.unlink()
+    driver.symlink_to("other")
+    assert planned(Tuned(root), "hugepages") == {
+        "text:/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages": "16"
+    }
 
 
 @pytest.mark.parametrize(
