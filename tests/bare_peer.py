@@ -3,11 +3,12 @@
 Nothing is sent but what is asked for, and again what is not answered: checks each RESEND_S, flights
 of DTLS by OpenSSL's timer (1 s, doubling).  As a program it is many clients on one host at once:
 
-    python bare_peer.py '{"url", "ca", "token", "room", "count", "at_once", "kind", "media"}'
+    python bare_peer.py '{"url", "ca", "token", "room", "count", "at_once", ...}'
 
 joins so many (`kind`: whep, by default, or whip) and prints {"connected", "failed": {why: n},
 "seconds", "retransmitted": flights}.  `media` true: viewers are connected when a packet that opens
 has come, and publishers send sound until a line or the end comes on stdin, once all have joined.
+`session` true: the same offers are said in a session each, over QUIC, instead of WHIP and WHEP.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ import pylibsrtp
 from aioice import stun
 from dtls_kit import Peer as DtlsClient
 
+from forwarder.client.control import Control
+from forwarder.client.quic import Target
+from forwarder.errors import VcfwdError
 from forwarder.rtp.suites import Suite
 
 PATIENCE_S = 20.0
@@ -91,8 +95,12 @@ def rtp(
 class Peer:
     """One client: `join`, `check`, `handshake`, then `send_rtp` and `send_rtcp`."""
 
+    control: Control | None = None
+    """Where it has a session, it joins by that."""
+
     def __init__(self, kind: str, token: str, room: str = "r") -> None:
         self.kind, self.room = kind, room
+        self.id = ""
         self.headers = {"authorization": f"Bearer {token}"}
         self.dtls = DtlsClient(b"SRTP_AEAD_AES_128_GCM")
         self.fingerprint = self.dtls.fingerprint
@@ -141,17 +149,21 @@ class Peer:
         return await client.post(target, content=self.offer(), headers=headers)
 
     async def join(self, client: httpx.AsyncClient) -> None:
+        if self.control is not None:
+            welcome = await self.control.join(self.offer())
+            assert welcome.answer is not None
+            self.id = welcome.participant_id
+            self.accept(welcome.answer)
+            return
         made = await self.post(client)
         assert made.status_code == 201, made.text
-        self.accept(made)
+        self.accept(made.text, made.headers["location"])
 
-    def accept(self, made: httpx.Response) -> None:
-        """Takes what the node answered."""
-        self.answer, self.location = made.text, made.headers["location"]
-        found = re.search(
-            r"^a=candidate:\S+ 1 udp \d+ (\S+) (\d+) typ host", made.text, re.M | re.I
-        )
-        assert found, made.text
+    def accept(self, answer: str, location: str = "") -> None:
+        """Takes what the node answered; `location` is of WHIP and WHEP."""
+        self.answer, self.location = answer, location
+        found = re.search(r"^a=candidate:\S+ 1 udp \d+ (\S+) (\d+) typ host", answer, re.M | re.I)
+        assert found, answer
         self.node = (found[1], int(found[2]))
         if ":" in found[1] and self.sock.family is socket.AF_INET:
             self.sock.close()
@@ -269,11 +281,30 @@ async def talk(peer: Peer, ssrc: int) -> None:
         await asyncio.sleep(0.02)
 
 
+async def _nothing(_: object) -> None:
+    """What comes back by itself needs no help."""
+
+
+def _peer(order: dict[str, Any], kind: str, number: int) -> Peer:
+    peer = Peer(kind, order["token"], order["room"])
+    if order.get("session"):
+        peer.control = Control(
+            Target(order["url"], ca_file=order["ca"]),
+            order["token"],
+            name=f"{kind} {number}",
+            suites=[Suite.GCM],
+            on_message=lambda message: None,
+            on_back=_nothing,
+        )
+    return peer
+
+
 async def _crowd(order: dict[str, Any]) -> None:
     """Joins `count` peers, `at_once` at a time; all stay until the end."""
     failed: Counter[str] = Counter()
     kind, media = order.get("kind", "whep"), bool(order.get("media"))
-    peers = [Peer(kind, order["token"], order["room"]) for _ in range(order["count"])]
+    peers = [_peer(order, kind, number) for number in range(order["count"])]
+    kept: list[asyncio.Task[None]] = []
     gate = asyncio.Semaphore(order["at_once"])
     trust = ssl.create_default_context(cafile=order["ca"])
 
@@ -281,9 +312,11 @@ async def _crowd(order: dict[str, Any]) -> None:
         async with gate:
             try:
                 await peer.connect(client)
+                if peer.control is not None:
+                    kept.append(asyncio.create_task(peer.control.keep()))
                 if media and kind == "whep":
                     await peer.hears()
-            except (AssertionError, TimeoutError, httpx.HTTPError) as error:
+            except (AssertionError, TimeoutError, httpx.HTTPError, VcfwdError) as error:
                 failed[f"{type(error).__name__}: {error}"[:200]] += 1
                 return False
             return True
@@ -307,7 +340,12 @@ async def _crowd(order: dict[str, Any]) -> None:
         for task in talking:
             task.cancel()
         await asyncio.gather(*talking, return_exceptions=True)
+    for task in kept:
+        task.cancel()
+    await asyncio.gather(*kept, return_exceptions=True)
     for peer in peers:
+        if peer.control is not None:
+            peer.control.close()
         peer.close()
 
 

@@ -62,13 +62,11 @@ class Screen(Seat):
         self.since = 0
         """Packets of the picture since the layer changed."""
 
-    def accept(self, made: httpx.Response) -> None:
-        super().accept(made)
+    def accept(self, answer: str, location: str = "") -> None:
+        super().accept(answer, location)
         at = re.escape(self.door.address)
-        found = re.search(
-            rf"^a=candidate:\S+ 1 udp \d+ {at} (\d+) typ host", made.text, re.M | re.I
-        )
-        assert found, made.text
+        found = re.search(rf"^a=candidate:\S+ 1 udp \d+ {at} (\d+) typ host", answer, re.M | re.I)
+        assert found, answer
         self.node = (self.door.address, int(found[1]))
 
     def take(self, data: bytes) -> None:

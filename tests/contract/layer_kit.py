@@ -202,6 +202,8 @@ class Seat(Ears):
     """A viewer by session: one slot, whose layer it asks for.  Without `repair` its offer has no
     RTX: what it asks for comes again byte for byte, or not at all."""
 
+    control: Control
+
     def __init__(self, site: Site, name: str, *, repair: bool = True) -> None:
         super().__init__("whep", "")
         self.repair = repair
@@ -236,9 +238,7 @@ class Seat(Ears):
         return "\r\n".join(lines).replace("SAVPF 96 97", "SAVPF 96")
 
     async def join(self, client: httpx.AsyncClient) -> None:
-        welcome = await self.control.join(self.offer())
-        assert welcome.answer is not None
-        self.accept(httpx.Response(201, text=welcome.answer, headers={"location": ""}))
+        await super().join(client)
         self._kept = asyncio.create_task(self.control.keep())
 
     async def leave(self) -> None:

@@ -357,7 +357,7 @@ async def test_half_open_handshakes_are_refused_beyond_their_limit(tmp_path: Pat
                 if made.status_code == 503:
                     retry.add(made.headers["retry-after"])
                 elif made.status_code == 201:
-                    peer.accept(made)
+                    peer.accept(made.text, made.headers["location"])
                     await peer.check()
                     peer.send(hello)
 

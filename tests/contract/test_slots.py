@@ -32,6 +32,8 @@ SMALL, LARGE = 300, 900  # bytes of a picture: that of one, and of another
 class Watcher(Ears):
     """A session of one pair of slots, packet by packet."""
 
+    control: Control
+
     def __init__(self, site: Site) -> None:
         token = site.token("eve", Role.PASSIVE)
         super().__init__("whep", token)
@@ -44,14 +46,6 @@ class Watcher(Ears):
             on_message=self.told.append,
             on_back=self._back,
         )
-        self.id = ""
-
-    async def join(self, client: httpx.AsyncClient) -> None:
-        """By the words of the session instead of WHEP's."""
-        welcome = await self.control.join(self.offer())
-        assert welcome.answer is not None
-        self.id = welcome.participant_id
-        self.accept(httpx.Response(201, text=welcome.answer, headers={"location": ""}))
 
     async def _back(self, welcome: m.Welcome) -> None:
         raise AssertionError("the session was lost")

@@ -4,42 +4,30 @@ own."""
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 import struct
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-import bare_peer
 import pytest
+from crowd_kit import crowd, site
 from nets import entered
-from node_kit import Site, until, up
+from node_kit import Site, until
 
 from forwarder.demo.namespaces import Lab
 from forwarder.rooms.roles import Role
 
 pytest.importorskip("forwarder.dataplane._bpf", reason="_bpf is not built")
 pytestmark = pytest.mark.root
+__all__ = ["site"]
 
 CLIENTS = 200
 AT_ONCE = 32
-CROWD_LIMIT_S = 240.0
 FLOOD_BURST, FLOOD_PAUSE_S = 150, 0.01  # datagrams, and how often: five times what a prefix has
 
 
 @pytest.fixture
 def lab() -> Iterator[Lab]:
     with Lab(prefix="vctcrowd") as made:
-        yield made
-
-
-@pytest.fixture
-def site(lab: Lab, tmp_path: Path) -> Iterator[Site]:
-    made = Site(tmp_path / "node", lab.fwd, lab.fwd_addresses, lab.interfaces, 4433)
-    with up(made):
         yield made
 
 
@@ -71,29 +59,6 @@ class Flood:
         self._sock.close()
 
 
-async def crowd(lab: Lab, site: Site) -> dict[str, Any]:
-    """The clients, on the publishers' host: one address, one port each."""
-    order = {
-        "url": site.url(lab.fwd_addresses[0]),
-        "ca": str(site.base / "state" / "dev-cert.pem"),
-        "token": site.token("viewer", Role.PASSIVE),
-        "room": "r",
-        "count": CLIENTS,
-        "at_once": AT_ONCE,
-    }
-    process = await asyncio.create_subprocess_exec(
-        *lab.pub.command(sys.executable, bare_peer.__file__, json.dumps(order)),
-        stdout=subprocess.PIPE,
-    )
-    try:
-        out, _ = await asyncio.wait_for(process.communicate(), CROWD_LIMIT_S)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return dict(json.loads(out))
-
-
 async def test_200_clients_behind_one_address_join_beside_a_flood(
     lab: Lab, site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -101,7 +66,10 @@ async def test_200_clients_behind_one_address_join_beside_a_flood(
     flood = Flood(lab, site.port)
     try:
         await until(lambda: dropped(site) > 1000, "the guard drops of the flood")
-        done = await crowd(lab, site)
+        token, near = site.token("viewer", Role.PASSIVE), lab.fwd_addresses[0]
+        clients = {"token": token, "count": CLIENTS, "at_once": AT_ONCE}
+        async with crowd(lab.pub, site, near, **clients) as behind_one_address:
+            done = await behind_one_address.joined()
         assert done["failed"] == {} and done["connected"] == CLIENTS
         sent, lost = flood.sent, dropped(site)
     finally:
