@@ -18,7 +18,8 @@ FLAME_DEBS := python3-bpfcc linux-headers-$(shell dpkg --print-architecture) lin
 
 # The browsers of `make demo-browser`, and GStreamer for tests/browser; nothing else needs them.
 BROWSER_DEBS := chromium firefox-esr coturn fonts-dejavu-core python3-gi gir1.2-gst-plugins-bad-1.0 \
-	gstreamer1.0-nice gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
+	gstreamer1.0-nice gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
+	simple-whip-client
 
 .PHONY: all setup debs venv build native ebpf dataplane demo test lint fuzz clean
 .DEFAULT_GOAL := all

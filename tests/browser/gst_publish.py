@@ -1,6 +1,8 @@
 """GStreamer's webrtcbin as a WHIP publisher, by the system's Python (Debian: python3-gi).
 
-/usr/bin/python3 gst_publish.py URL     the token on stdin; ends with its stdin
+/usr/bin/python3 gst_publish.py URL PICTURE SOUND     the token on stdin; ends with its stdin
+
+PICTURE and SOUND: how RTP of each is made, in GStreamer's words.
 """
 
 import json
@@ -18,11 +20,8 @@ from gi.repository import GLib, Gst, GstSdp, GstWebRTC  # noqa: E402
 TIMEOUT_S = 20
 PIPELINE = """
 webrtcbin name=peer bundle-policy=max-bundle
-videotestsrc is-live=true pattern=red ! video/x-raw,width=320,height=180,framerate=15/1
-  ! videoconvert ! vp8enc deadline=1 keyframe-max-dist=30 ! rtpvp8pay pt=96
-  ! application/x-rtp,media=video,encoding-name=VP8,payload=96 ! queue ! peer.
-audiotestsrc is-live=true wave=sine ! audioconvert ! audioresample ! opusenc ! rtpopuspay pt=97
-  ! application/x-rtp,media=audio,encoding-name=OPUS,payload=97 ! queue ! peer.
+{} ! peer.
+{} ! peer.
 """
 
 
@@ -38,9 +37,9 @@ def post(url, token, offer):
         return answer.read().decode()
 
 
-def main(url, token):
+def main(url, picture, sound, token):
     Gst.init(None)
-    pipeline = Gst.parse_launch(PIPELINE)
+    pipeline = Gst.parse_launch(PIPELINE.format(picture, sound))
     peer, loop = pipeline.get_by_name("peer"), GLib.MainLoop()
 
     def made(promise, *_):
@@ -72,4 +71,4 @@ def main(url, token):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.stdin.readline().strip())
+    main(*sys.argv[1:], sys.stdin.readline().strip())
