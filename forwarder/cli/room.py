@@ -9,9 +9,10 @@ import typer
 
 from forwarder.cli.admin import Admin, RunDir, errors_told
 from forwarder.cli.output import emit_json, emit_pairs, emit_table, when
+from forwarder.rooms.roles import Role
 
 app = typer.Typer(
-    help="Create, list, show and close rooms on the node of this host.",
+    help="Create, list, show and close rooms on the node of this host; change roles in them.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -94,6 +95,29 @@ def show(room: RoomId, run_dir: RunDir = None, json_: Json = False) -> None:
         names = ("id", "participant_id", "label", "kind", "codec", "muted")
         columns = ("track", "of", "label", "kind", "codec", "muted")
         emit_table(columns, [[track[name] for name in names] for track in found["tracks"]])
+
+
+@app.command()
+def role(
+    room: RoomId,
+    participant: Annotated[
+        str, typer.Argument(help="Its id, of `room show`.", metavar="PARTICIPANT")
+    ],
+    role: Annotated[Role, typer.Argument(help="What it is from now on.", show_default=False)],
+    run_dir: RunDir = None,
+    json_: Json = False,
+) -> None:
+    """Promotes a participant to the stage, or takes it off, until it leaves.
+
+    Example: vcfwd room role standup pJ2xvQmW4aT0d active
+    """
+    where = f"/v1/rooms/{quote(room, safe='')}/participants/{quote(participant, safe='')}"
+    with errors_told("room role"):
+        found = Admin(run_dir).request("PATCH", where, {"role": role.value})
+    if json_:
+        emit_json(found)
+    else:
+        print(f"{found['name']} ({found['id']}) is {found['role']}")
 
 
 @app.command()

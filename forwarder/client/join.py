@@ -30,6 +30,7 @@ from forwarder.client.publish import FilePublisher, LocalTrack
 from forwarder.client.quic import SessionLost, Target, parse_hash
 from forwarder.client.subscribe import DecodeMode, RemoteTrack
 from forwarder.errors import ErrorCode
+from forwarder.rooms.roles import Role
 from forwarder.rtp.codecs import Codec
 from forwarder.rtp.suites import Suite
 from forwarder.signaling import messages as wire
@@ -96,6 +97,7 @@ class Client:
         self.tracks = self.inbox.tracks  # received, by track id
         self.room_tracks: dict[str, wire.TrackInfo] = {}  # of the others, known to be published
         self.local_tracks: dict[int, LocalTrack] = {}  # sent, by SSRC
+        self.role: Role | None = None  # the token's, until the node changes it
         self.live = asyncio.Event()
         self.started_at = 0.0  # monotonic: first packet with a token in hand
         self.joined_at = 0.0  # monotonic: keys
@@ -280,8 +282,14 @@ class Client:
 
     def _welcome(self, welcome: wire.Welcome) -> None:
         self.welcome = welcome
+        self._be(welcome.role)
         me = welcome.participant_id
         self.room_tracks = {t.id: t for t in welcome.tracks if t.participant_id != me}
+
+    def _be(self, role: Role) -> None:
+        """While it may not publish nothing is sent, for nobody would get it; then it goes on."""
+        self.role = role
+        self.media.may_send = role.may_publish
 
     @staticmethod
     def _leg(welcome: wire.Welcome) -> wire.MediaOffer:
@@ -317,6 +325,9 @@ class Client:
                 self.room_tracks[message.track.id] = message.track
         elif isinstance(message, wire.TrackUnpublished):
             self.room_tracks.pop(message.track_id, None)
+        elif isinstance(message, wire.RoleChanged):
+            if self.welcome is not None and message.participant_id == self.welcome.participant_id:
+                self._be(message.role)
         elif isinstance(message, wire.LegState):
             if message.state == "live":
                 self.live.set()

@@ -64,6 +64,8 @@ class Media:
         self.received = 0
         self.sent = 0
         self.send_retries = 0
+        self.may_send = True
+        """False while the client's role lets it publish nothing: the node would forward nothing."""
 
     # ---- life -------------------------------------------------------------------------------
 
@@ -130,8 +132,9 @@ class Media:
         return self.validated.is_set() and time.monotonic() - self._answered_at < CONSENT_S
 
     def send_rtp(self, packet: bytes) -> bytes | None:
-        """Seals a packet; the caller hands it to `transmit`.  None without consent."""
-        if self.srtp is None or not self.consent:
+        """Seals a packet; the caller hands it to `transmit`.  None without consent, or while it may
+        not send."""
+        if self.srtp is None or not self.consent or not self.may_send:
             return None
         return self.srtp.seal_rtp(packet)
 

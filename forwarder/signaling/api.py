@@ -25,7 +25,7 @@ from forwarder.ids import RoomId
 from forwarder.rooms.roles import Role
 from forwarder.rtp.codecs import Codec, Kind
 from forwarder.signaling import drain as draining
-from forwarder.signaling import whip
+from forwarder.signaling import participants, whip
 from forwarder.signaling.asgi_h3 import AsgiApp, AsgiReceive, AsgiSend
 from forwarder.signaling.backend import Backend, RoomDetail, RoomInfo, WebRtc
 from forwarder.signaling.bounds import bounded, problem
@@ -169,8 +169,8 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     what = {
         400: "The request is malformed",
         401: "No valid admin token",
-        404: "There is no such room",
-        409: "The room exists",
+        404: "There is no such room or participant",
+        409: "The room exists, or is full",
         413: "The body is too long",
         429: "A limit of the node",
         503: "The node cannot do it now",
@@ -295,6 +295,11 @@ def build(
     app.state.context = Context(backend, tokens, metrics)
     app.state.drain = drain
     app.include_router(router)
+    app.include_router(
+        participants.router,
+        dependencies=[Depends(_authorize)],
+        responses=_errors(400, 401, 404, 409, 413, 503),
+    )
     app.include_router(
         draining.router, dependencies=[Depends(_authorize)], responses=_errors(400, 401, 413, 503)
     )

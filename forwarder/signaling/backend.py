@@ -29,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from forwarder.errors import ErrorCode
 from forwarder.ids import ParticipantId, RoomId
+from forwarder.rooms.roles import Role
 from forwarder.rtp.codecs import Codec
 from forwarder.signaling.messages import (
     Answer,
@@ -206,6 +207,12 @@ class Backend(Protocol):
 
     def has_room(self, room_id: RoomId) -> bool:
         """Whether the room is open (cheap: no listing)."""
+
+    async def set_role(
+        self, room_id: RoomId, participant_id: ParticipantId, role: Role
+    ) -> ParticipantInfo:
+        """Until the participant leaves.  When it returns, nothing is forwarded of one that may
+        publish no more.  NO_SUCH_ROOM, NO_SUCH_PARTICIPANT, ROOM_FULL."""
 
     async def close_room(self, room_id: RoomId, reason: str) -> None:
         """NO_SUCH_ROOM if there is none.  The room's sessions are closed."""

@@ -21,9 +21,11 @@ Two kinds of clients:
               leaves, or when the page of the grid turns (`view`).  `grow` asks for an `offer` with
               more pairs, ahead of need; an `offer` may also add or end a track or restart ICE.
 
-Both: `keyframe`, `mute`, `data`, `ping`, `leave`.  After a lost connection `join` with `resume`
-(and without `offer`) takes the participant up again on its living leg: `welcome.answer` is then
-absent, a peer connection goes on as it is.
+Both: `keyframe`, `mute`, `data`, `ping`, `leave`.  `role` tells of a role that changed, its own
+too: one that may publish no more is not forwarded, whatever it sends; once it may again, the tracks
+that it had are there again, and others come by `publish` or by a further `offer`.  After a lost
+connection `join` with `resume` (and without `offer`) takes the participant up again on its living
+leg: `welcome.answer` is then absent, a peer connection goes on as it is.
 """
 
 from __future__ import annotations
@@ -268,6 +270,15 @@ class ParticipantLeft(Message):
     reason: str
 
 
+class RoleChanged(Message):
+    """Of the participant itself, or of another one; who goes backstage is told of as one that left,
+    who comes from there as one that joined."""
+
+    type: Literal["role"] = "role"
+    participant_id: str
+    role: Role
+
+
 class TrackPublished(Message):
     type: Literal["track_published"] = "track_published"
     track: TrackInfo
@@ -341,6 +352,7 @@ ServerMessage = Annotated[
     | Pong
     | ParticipantJoined
     | ParticipantLeft
+    | RoleChanged
     | TrackPublished
     | TrackUnpublished
     | TrackMuted

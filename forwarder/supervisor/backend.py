@@ -18,7 +18,8 @@ from forwarder.ice import IceLite, TuplesChanged
 from forwarder.ids import ParticipantId, RoomId
 from forwarder.rooms import events
 from forwarder.rooms.core import Rooms
-from forwarder.rooms.room import LegState, Participant
+from forwarder.rooms.roles import Role
+from forwarder.rooms.room import LegState, Participant, view_participant
 from forwarder.rtp.codecs import Codec
 from forwarder.signaling import messages as m
 from forwarder.signaling.backend import RoomDetail, RoomInfo, Session
@@ -28,6 +29,8 @@ from forwarder.supervisor import views
 from forwarder.table import Tuple5
 
 log = logging.getLogger(__name__)
+
+PARTING_ROUNDS = 4  # of the table, after the one in which a role changed
 
 
 class Table(Protocol):
@@ -267,6 +270,17 @@ class RoomsBackend:
 
     def has_room(self, room_id: RoomId) -> bool:
         return self._rooms.has_room(room_id)
+
+    async def set_role(
+        self, room_id: RoomId, participant_id: ParticipantId, role: Role
+    ) -> m.ParticipantInfo:
+        who = self._rooms.set_role(room_id, participant_id, role)
+        await self._settle()
+        for _ in range(PARTING_ROUNDS):  # what a viewer still waits to switch away from
+            if not self._rooms.parting(who.id):
+                break
+            await self._settle()
+        return views.participant_info(view_participant(who))
 
     async def close_room(self, room_id: RoomId, reason: str) -> None:
         self._rooms.close_room(room_id, reason, self._clock.now())

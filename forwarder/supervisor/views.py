@@ -163,6 +163,12 @@ def message_of(event: Event) -> m.ServerMessage | None:
             return m.ParticipantJoined(participant=participant_info(p))
         case events.ParticipantLeft(participant=p, reason=reason):
             return m.ParticipantLeft(participant_id=p.id, reason=reason)
+        case events.RoleChanged(participant=p):
+            return m.RoleChanged(participant_id=p.id, role=p.role)
+        case events.ParticipantShown(participant=p):
+            return m.ParticipantJoined(participant=participant_info(p))
+        case events.ParticipantHidden(participant=p):
+            return m.ParticipantLeft(participant_id=p.id, reason="it is backstage now")
         case events.TrackPublished(track=t):
             return m.TrackPublished(track=track_info(t))
         case events.TrackUnpublished(track=t):

@@ -74,6 +74,12 @@ class MemoryBackend:
         self.gate: asyncio.Event | None = None  # when set, join waits for it
         self._ids = itertools.count(1)
 
+    def seat(self, room: str, name: str, role: Role) -> Person:
+        """Somebody in a room, without a session; the name is the id."""
+        person = Person(ParticipantId(name), room, name, role, secrets.token_urlsafe(24))
+        self.rooms[room].people[person.id] = self.people[person.id] = person
+        return person
+
     async def wait_log(self, entry: str) -> None:
         async with asyncio.timeout(PATIENCE_S), self.changed:
             await self.changed.wait_for(lambda: entry in self.log)
@@ -228,6 +234,23 @@ class MemoryBackend:
             ],
             tracks=tracks,
         )
+
+    async def set_role(
+        self, room_id: RoomId, participant_id: ParticipantId, role: Role
+    ) -> m.ParticipantInfo:
+        room = self._room(room_id)
+        person = room.people.get(participant_id)
+        if person is None:
+            raise Refused(ErrorCode.NO_SUCH_PARTICIPANT, f"nobody {participant_id} in {room_id}")
+        active = [p for p in room.people.values() if p.role.may_publish and p is not person]
+        if role.may_publish and len(active) >= room.max_active:
+            raise Refused(ErrorCode.ROOM_FULL, f"room {room.id} has its {room.max_active} active")
+        person.role = role
+        told = m.RoleChanged(participant_id=person.id, role=role)
+        self._tell(person, told)
+        if person.session is not None:
+            person.session.push(told)
+        return m.ParticipantInfo(id=person.id, name=person.name, role=role)
 
     def has_room(self, room_id: RoomId) -> bool:
         return room_id in self.rooms

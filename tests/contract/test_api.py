@@ -103,6 +103,9 @@ async def test_a_room_from_birth_to_death_over_tls(tmp_path: Path) -> None:
         assert (await http.get("/v1/rooms/standup")).status_code == 404
 
 
+PEOPLE = "/v1/rooms/taken/participants"
+ACTIVE = {"json": {"role": "active"}}
+ANY = "unknown_field"
 BAD: list[tuple[str, str, str, dict[str, Any], int, str]] = [
     ("room exists", "POST", "/v1/rooms", {"json": {"id": "taken"}}, 409, "room_exists"),
     ("bad id", "POST", "/v1/rooms", {"json": {"id": "a b"}}, 400, "bad_message"),
@@ -124,6 +127,13 @@ BAD: list[tuple[str, str, str, dict[str, Any], int, str]] = [
     ("no room", "GET", "/v1/rooms/none", {}, 404, "no_such_room"),
     ("bad room", "GET", "/v1/rooms/a%20b", {}, 400, "bad_message"),
     ("close no room", "DELETE", "/v1/rooms/none", {}, 404, "no_such_room"),
+    ("role in no room", "PATCH", "/v1/rooms/none/participants/p1", ACTIVE, 404, "no_such_room"),
+    ("role of nobody", "PATCH", f"{PEOPLE}/p1", ACTIVE, 404, "no_such_participant"),
+    ("stage full", "PATCH", f"{PEOPLE}/eve", ACTIVE, 409, "room_full"),
+    ("bad participant", "PATCH", f"{PEOPLE}/a%20b", ACTIVE, 400, "bad_message"),
+    ("role left out", "PATCH", f"{PEOPLE}/eve", {"json": {}}, 400, "bad_message"),
+    ("no such role", "PATCH", f"{PEOPLE}/eve", {"json": {"role": "king"}}, 400, "bad_message"),
+    ("more than a role", "PATCH", f"{PEOPLE}/eve", {"json": {"role": "host", "x": 1}}, 400, ANY),
     (
         "token for no room",
         "POST",
@@ -158,7 +168,8 @@ BAD: list[tuple[str, str, str, dict[str, Any], int, str]] = [
 async def test_bad_requests(tmp_path: Path) -> None:
     async with node(tmp_path) as n, n.tls() as http:
         http.headers.update(n.admin)
-        await n.backend.create_room(RoomId("taken"), max_active=None, max_passive=None)
+        await n.backend.create_room(RoomId("taken"), max_active=0, max_passive=None)
+        n.backend.seat("taken", "eve", Role.PASSIVE)
         for what, method, path, options, status, code in BAD:
             answer = await http.request(method, path, **options)
             assert (what, answer.status_code) == (what, status)
@@ -188,6 +199,8 @@ async def test_who_may_call(tmp_path: Path) -> None:
                 assert answer.json()["code"] == "unauthorized"
                 assert sentence in answer.json()["message"]
                 assert answer.headers["www-authenticate"] == "Bearer"
+            answer = await http.patch(f"{PEOPLE}/eve", json={"role": "host"}, headers=headers)
+            assert answer.status_code == 401, header
         # Nobody gets in by claiming to be local.
         spoofed = await http.get("/v1/rooms", headers={"vcfwd.admin": "true"})
         assert spoofed.status_code == 401
@@ -228,6 +241,7 @@ async def test_openapi_names_every_route_and_its_errors(tmp_path: Path) -> None:
         ("/v1/rooms/{room_id}", "get"),
         ("/v1/rooms/{room_id}", "delete"),
         ("/v1/rooms/{room_id}/tokens", "post"),
+        ("/v1/rooms/{room_id}/participants/{participant_id}", "patch"),
         ("/v1/tokens", "post"),
         ("/v1/status", "get"),
         ("/v1/drain", "get"),
@@ -351,6 +365,16 @@ async def test_command_line(tmp_path: Path) -> None:
         assert [(room["id"], room["max_active"]) for room in listed] == [("standup", 2)]
         assert "standup" in (await run("room", "list")).stdout
         assert "0 of 2" in (await run("room", "show", "standup")).stdout
+        ada = n.backend.seat("standup", "ada", Role.PASSIVE)
+        raised = await run("room", "role", "standup", "ada", "active")
+        assert (raised.returncode, raised.stdout) == (0, "ada (ada) is active\n")
+        assert ada.role is Role.ACTIVE
+        lowered = await run("room", "role", "standup", "ada", "backstage", "--json")
+        assert json.loads(lowered.stdout) == {"id": "ada", "name": "ada", "role": "backstage"}
+        nobody = await run("room", "role", "standup", "bob", "active")
+        assert (nobody.returncode, nobody.stdout) == (1, "")
+        assert nobody.stderr == "vcfwd room role: nobody bob in standup\n"
+        assert (await run("room", "role", "standup", "ada", "king")).returncode == 2
         token = (await run("token", "create", "--room", "standup", "--role", "host")).stdout
         assert n.tokens.verify_join(token.strip()).role is Role.HOST
         admin = json.loads((await run("token", "create", "--admin", "--json")).stdout)
