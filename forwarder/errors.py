@@ -63,7 +63,7 @@ HTTP_STATUS: dict[ErrorCode, int] = {
     ErrorCode.NO_SUCH_PARTICIPANT: 404,
     ErrorCode.NO_SUCH_TRACK: 404,
     ErrorCode.LIMIT: 429,
-    ErrorCode.CODEC_UNSUPPORTED: 415,
+    ErrorCode.CODEC_UNSUPPORTED: 422,
     ErrorCode.UNAVAILABLE: 503,
     ErrorCode.INTERNAL: 500,
 }

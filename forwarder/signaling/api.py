@@ -11,13 +11,12 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, FastAPI, Path, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Match
 
 from forwarder import __version__
 from forwarder.errors import CodedError, ErrorCode, Refused, TokenError
@@ -25,11 +24,13 @@ from forwarder.ids import RoomId
 from forwarder.rooms.roles import Role
 from forwarder.rtp.codecs import Codec, Kind
 from forwarder.signaling import drain as draining
-from forwarder.signaling import participants, whip
+from forwarder.signaling import openapi, participants, whip
 from forwarder.signaling.asgi_h3 import AsgiApp, AsgiReceive, AsgiSend
 from forwarder.signaling.backend import Backend, RoomDetail, RoomInfo, WebRtc
 from forwarder.signaling.bounds import bounded, problem
+from forwarder.signaling.cors import Cors
 from forwarder.signaling.framing import excerpt
+from forwarder.signaling.openapi import RoomPath
 from forwarder.signaling.tokens import NAME_MAX, TTL_DEFAULT_S, TTL_MAX_S, Tokens
 from forwarder.signaling.turn import Turn
 
@@ -38,13 +39,6 @@ logger = logging.getLogger(__name__)
 LIMIT_MAX: Final = 100_000  # participants that a room may be asked to hold
 LOCAL_ADMIN: Final = "vcfwd.admin"  # key of the ASGI scope, set by `local_admin` only
 PUBLIC: Final = frozenset({"/v1/health", "/v1/openapi.json"})
-
-
-class Problem(BaseModel):
-    """Every error of this API."""
-
-    code: ErrorCode = Field(description="Machine-readable reason")
-    message: str = Field(description="What failed, on what, and what to do")
 
 
 class Body(BaseModel):
@@ -161,10 +155,9 @@ def _authorize_metrics(request: Request) -> None:
 
 
 Needs = Annotated[Context, Depends(_context)]
-RoomPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Room id")]
 
 
-def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def _errors(*statuses: int) -> openapi.Declared:
     """The error responses of a route, for the OpenAPI document."""
     what = {
         400: "The request is malformed",
@@ -175,7 +168,7 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
         429: "A limit of the node",
         503: "The node cannot do it now",
     }
-    return {status: {"model": Problem, "description": what[status]} for status in statuses}
+    return openapi.errors(what, *statuses)
 
 
 router = APIRouter(dependencies=[Depends(_authorize)])
@@ -314,39 +307,12 @@ def build(
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _internal)
     if cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(cors_origins),
-            allow_methods=["GET", "POST", "PATCH", "DELETE"],
-            allow_headers=["authorization", "content-type", "if-match"],
-            expose_headers=list(whip.EXPOSED),
-        )
+        app.add_middleware(Cors, origins=cors_origins)
     return bounded(app)
 
 
-def openapi(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document: FastAPI's, less its own validation error, plus how to authenticate."""
-    document = get_openapi(
-        title=app.title,
-        version=app.version,
-        summary="Rooms, tokens and state of a vcfwd node",
-        routes=app.routes,
-    )
-    document["components"]["securitySchemes"] = {
-        "admin": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
-    }
-    for schema in ("HTTPValidationError", "ValidationError"):
-        document["components"]["schemas"].pop(schema, None)
-    for path, operations in document["paths"].items():
-        for operation in operations.values():
-            operation["responses"].pop("422", None)
-            if path not in PUBLIC:
-                operation["security"] = [{"admin": []}]
-    return document
-
-
 async def _openapi(request: Request) -> Response:
-    return JSONResponse(openapi(request.app))
+    return JSONResponse(openapi.document(request.app, public=PUBLIC))
 
 
 async def _coded(_: Request, exc: Exception) -> Response:
@@ -365,13 +331,27 @@ async def _invalid(_: Request, exc: Exception) -> Response:
     return problem(code, "; ".join(faults))
 
 
-async def _http(_: Request, exc: Exception) -> Response:
+async def _http(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
     sentences = {404: "there is nothing at this path", 405: "this path does not take this method"}
     sentence = sentences.get(exc.status_code, "the request cannot be read")
     response = problem(ErrorCode.BAD_MESSAGE, sentence, status=exc.status_code)
     response.headers.update(exc.headers or {})
+    if exc.status_code == 405:
+        response.headers["allow"] = ", ".join(_methods(request))
     return response
+
+
+def _methods(request: Request) -> list[str]:
+    """Those of the path; Starlette's own Allow has those of the first route with this path."""
+    return [
+        method
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+        if any(
+            r.matches({**request.scope, "method": method})[0] is Match.FULL
+            for r in request.app.routes
+        )
+    ]
 
 
 async def _internal(_: Request, exc: Exception) -> Response:

@@ -15,6 +15,7 @@ from forwarder.signaling.asgi_h3 import AsgiApp, AsgiMessage, AsgiReceive, AsgiS
 BODY_MAX: Final = 64 * 1024  # bytes of a request body
 REQUEST_TIMEOUT_S: Final = 10.0  # seconds from the headers to the end of the response
 HEADERS_TIMEOUT_S: Final = 10.0  # seconds from the connection, or its first byte, to the headers
+RETRY_S: Final = 10  # Retry-After of 503: the deadline of handshakes (ice/dtls.py)
 
 
 class _TooLarge(Exception):
@@ -24,7 +25,8 @@ class _TooLarge(Exception):
 def problem(code: ErrorCode, message: str, *, status: int | None = None) -> JSONResponse:
     """An error response; the status is the code's where none is given."""
     status = HTTP_STATUS[code] if status is None else status
-    headers = {"www-authenticate": "Bearer"} if status == 401 else None
+    more = {401: {"www-authenticate": "Bearer"}, 503: {"retry-after": str(RETRY_S)}}
+    headers = more.get(status)
     return JSONResponse({"code": code.value, "message": message}, status, headers=headers)
 
 

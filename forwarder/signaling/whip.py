@@ -15,161 +15,324 @@ the network allows.
 
 from __future__ import annotations
 
-import re
 import secrets
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, NamedTuple
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
 
-from forwarder.errors import CodedError, ErrorCode, ProtocolError, TokenError
+from forwarder.errors import ErrorCode, ProtocolError, TokenError
 from forwarder.ids import RoomId
 from forwarder.signaling.backend import WebRtc
-from forwarder.signaling.bounds import problem
+from forwarder.signaling.bounds import BODY_MAX
+from forwarder.signaling.openapi import JOIN, Declared, RoomPath, errors, header
 from forwarder.signaling.sdp.model import Way
 from forwarder.signaling.tokens import Claims, Tokens
 from forwarder.signaling.turn import Turn
 
 SDP: Final = "application/sdp"
 FRAGMENT: Final = "application/trickle-ice-sdpfrag"
-RETRY_S: Final = 10  # Retry-After of 503: the deadline of handshakes
-LAYER: Final = re.compile(r"[A-Za-z0-9_-]{1,16}")
 WAYS: Final = {"whip": Way.RECEIVE, "whep": Way.SEND}
 EXPOSED: Final = ("Location", "Link", "ETag", "Accept-Post", "Accept-Patch", "Retry-After")
 """What a page's script may read of a response (CORS)."""
 
-Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+class Context(NamedTuple):
+    """What the routes need; kept in the application's state."""
+
+    webrtc: WebRtc
+    tokens: Tokens
+    turn: Turn | None
+
+
+class Visit(NamedTuple):
+    """Whose request it is, and which of the two it asks for."""
+
+    way: Way
+    claims: Claims
+
+    @property
+    def room_id(self) -> RoomId:
+        return self.claims.room_id
+
+
+class Answer(Response):
+    media_type = SDP
+
+
+class Fragment(Response):
+    media_type = FRAGMENT
+
+
+class _Told(ProtocolError):
+    """Refused with a status that says more than a code could."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(ErrorCode.BAD_MESSAGE, message)
+        self._status = status
+
+    @property
+    def status(self) -> int:
+        return self._status
+
+
+async def _context(request: Request) -> Context:
+    context: Context = request.app.state.whip
+    return context
+
+
+Needs = Annotated[Context, Depends(_context)]
+
+
+async def _visit(request: Request, context: Needs, room: RoomPath) -> Visit:
+    """Raises TokenError: 401."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise TokenError("this needs a token for the room: `Authorization: Bearer ...`")
+    claims = context.tokens.verify_join(token.strip(), room_id=RoomId(room))
+    return Visit(WAYS[request.url.path.split("/")[1]], claims)
+
+
+Visitor = Annotated[Visit, Depends(_visit)]
+Resource = Annotated[str, Path(description="The last part of the session's Location")]
+
+
+def _errors(*statuses: int) -> Declared:
+    """The error responses of a route, for the OpenAPI document."""
+    what = {
+        400: "The request, its body or the room's name is malformed",
+        401: "No valid token for this room",
+        403: "The role of the token may not do this",
+        404: "There is no such room, session or participant",
+        406: "The client does not accept the answer's type",
+        409: "The room is full, or an SSRC of the offer is in use",
+        412: "The ETag is of another ICE session",
+        413: "The body is too long",
+        415: "The body is of another type",
+        422: "The offer cannot be accepted as a whole",
+        428: "If-Match is missing",
+        429: "A limit of the node",
+        503: "The node cannot do it now: too many handshakes, or it is drained",
+    }
+    return errors(what, *statuses)
+
+
+def _body(media_type: str) -> dict[str, Any]:
+    schema = {"type": "string", "maxLength": BODY_MAX}
+    return {"required": True, "content": {media_type: {"schema": schema}}}
+
+
+TOKEN: Final[dict[str, Any]] = {"security": [JOIN]}
+ETAG: Final = '^"[^"]+"$'  # a strong one
+POSTABLE: Final = header("What may be posted", const=SDP)
+PATCHABLE: Final = header("What the session may be patched with", const=FRAGMENT)
+LINK: Final = {
+    "Link": header("A TURN server, one header each (RFC 9725 section 4.6)", always=False)
+}
+OFFER: Final[dict[str, Any]] = {
+    "status_code": 201,
+    "response_class": Answer,
+    "response_description": "The answer; the session is there",
+    "responses": {
+        201: {
+            "headers": {
+                "Location": header("The session", pattern="^/(whip|whep)/[^/]+/[^/]+$"),
+                "ETag": header("Names the ICE session", pattern=ETAG),
+                "Accept-Patch": PATCHABLE,
+                **LINK,
+            }
+        },
+        **_errors(400, 401, 403, 404, 406, 409, 413, 415, 422, 429, 503),
+    },
+    "openapi_extra": TOKEN | {"requestBody": _body(SDP)},
+}
+"""What POST of both declares."""
+
+whip = APIRouter(prefix="/whip", tags=["WHIP"])
+whep = APIRouter(prefix="/whep", tags=["WHEP"])
+both = APIRouter()
 
 
 def add_routes(app: FastAPI, webrtc: WebRtc, tokens: Tokens, turn: Turn | None = None) -> None:
     """Adds /whip and /whep to the API.  Clients are told of the TURN servers."""
-    endpoint = Endpoint(webrtc, tokens, turn)
-    for name in WAYS:
-        collection, session = f"/{name}/{{room}}", f"/{name}/{{room}}/{{resource}}"
-        both = {"OPTIONS": endpoint.options, "GET": endpoint.get, "HEAD": endpoint.get}
-        for path, methods in (
-            (collection, both | {"POST": endpoint.post}),
-            (session, both | {"PATCH": endpoint.patch, "DELETE": endpoint.delete}),
-        ):
-            app.add_route(path, _dispatch(methods), list(methods), include_in_schema=False)
+    app.state.whip = Context(webrtc, tokens, turn)
+    for router in (whip, whep):
+        app.include_router(router)
+        app.include_router(both, prefix=router.prefix, tags=router.tags)
 
 
-def _dispatch(methods: Mapping[str, Handler]) -> Handler:
-    async def handle(request: Request) -> Response:
-        try:
-            return await methods[request.method](request)
-        except CodedError as error:
-            return _refused(error)
-
-    return handle
+@whip.post("/{room}", summary="Publish, by the offer of who sends", **OFFER)
+async def publish(request: Request, context: Needs, visit: Visitor) -> Response:
+    return await _offered(request, context, visit)
 
 
-def _refused(error: CodedError) -> Response:
-    status = error.status
-    if error.code is ErrorCode.CODEC_UNSUPPORTED:
-        status = 422  # the body is SDP as asked for; what it offers cannot be processed
-    response = problem(error.code, str(error), status=status)
-    if status == 503:
-        response.headers["retry-after"] = str(RETRY_S)
-    return response
+@whep.post("/{room}", summary="View, by the offer of who receives", **OFFER)
+async def view(
+    request: Request,
+    context: Needs,
+    visit: Visitor,
+    participant: Annotated[
+        str, Query(max_length=64, description="Only this one; default: who speaks")
+    ] = "",
+    layer: Annotated[
+        str,
+        Query(
+            pattern=r"^[A-Za-z0-9_-]{0,16}$",
+            description='"low", "high", a rid or a number (0 is the lowest); default: what the '
+            "network allows",
+        ),
+    ] = "",
+) -> Response:
+    return await _offered(request, context, visit, participant, layer)
 
 
-class Endpoint:
-    """The methods; one object serves all rooms."""
+async def _offered(
+    request: Request, context: Context, visit: Visit, participant: str = "", layer: str = ""
+) -> Response:
+    _expect_type(request, SDP)
+    if not _accepts(request, SDP):
+        raise _Told(406, f"the answer is {SDP}")
+    made = await context.webrtc.offer(
+        visit.way, visit.claims, await request.body(), participant, layer
+    )
+    headers = {
+        "location": f"{request.url.path}/{made.resource}",
+        "etag": made.etag,
+        "accept-patch": FRAGMENT,
+    }
+    return _linked(Answer(made.sdp, 201, headers), context.turn)
 
-    def __init__(self, webrtc: WebRtc, tokens: Tokens, turn: Turn | None) -> None:
-        self._webrtc = webrtc
-        self._tokens = tokens
-        self._turn = turn
 
-    async def post(self, request: Request) -> Response:
-        way, claims = self._authorize(request)
-        _expect_type(request, SDP)
-        if not _accepts(request, SDP):
-            return problem(ErrorCode.BAD_MESSAGE, f"the answer is {SDP}", status=406)
-        follow, layer = _wishes(request) if way is Way.SEND else ("", "")
-        made = await self._webrtc.offer(way, claims, await request.body(), follow, layer)
-        headers = {
-            "location": f"{request.url.path.rstrip('/')}/{made.resource}",
-            "etag": made.etag,
-            "accept-patch": FRAGMENT,
-            "content-type": SDP,
-        }
-        return self._linked(Response(made.sdp, 201, headers))
+@both.get(
+    "/{room}",
+    status_code=204,
+    summary="Nothing: an endpoint has no representation",
+    responses=_errors(400),
+    openapi_extra={"security": []},
+)
+@both.head("/{room}", include_in_schema=False)
+async def show_endpoint(room: RoomPath) -> Response:
+    """RFC 9725 section 4.1."""
+    return Response(status_code=204)
 
-    async def patch(self, request: Request) -> Response:
-        way, claims = self._authorize(request)
-        _expect_type(request, FRAGMENT)
-        resource = request.path_params["resource"]
-        have = self._webrtc.etag(way, claims.room_id, resource)
-        wanted = request.headers.get("if-match")
-        if wanted is None:
-            return problem(
-                ErrorCode.BAD_MESSAGE, "send If-Match with the session's ETag, or *", status=428
-            )
-        if wanted.strip() != "*" and have not in [w.strip() for w in wanted.split(",")]:
-            return problem(
-                ErrorCode.BAD_MESSAGE, "ICE was restarted: this ETag is out of date", status=412
-            )
-        made = await self._webrtc.patch(way, claims.room_id, resource, await request.body())
-        if made.sdp is None:  # without an ETag: RFC 9725 section 4.3.2
-            return Response(status_code=204)
-        return Response(made.sdp, 200, {"etag": made.etag, "content-type": FRAGMENT})
 
-    async def delete(self, request: Request) -> Response:
-        way, claims = self._authorize(request)
-        await self._webrtc.leave(way, claims.room_id, request.path_params["resource"])
-        return Response(status_code=200)
-
-    async def get(self, request: Request) -> Response:
-        """Neither has a representation; whether a session is there is its owner's business."""
-        if "resource" in request.path_params:
-            way, claims = self._authorize(request)
-            self._webrtc.etag(way, claims.room_id, request.path_params["resource"])
-        return Response(status_code=204)
-
-    async def options(self, request: Request) -> Response:
-        """RFC 9725 section 4.1: what may be posted; needs no token.  One with a token is told the
-        TURN servers before it makes its offer (section 4.6)."""
-        if "resource" in request.path_params:
-            return Response(status_code=200, headers={"accept-patch": FRAGMENT})
-        answer = Response(status_code=200, headers={"accept-post": SDP})
-        if "authorization" in request.headers:
-            self._authorize(request)
-            return self._linked(answer)
+@both.options(
+    "/{room}",
+    response_class=Response,
+    summary="What may be posted; with a token also the TURN servers",
+    responses={200: {"headers": {"Accept-Post": POSTABLE, **LINK}}, **_errors(400, 401)},
+    openapi_extra={"security": [JOIN, {}]},
+)
+async def tell_endpoint(request: Request, context: Needs, room: RoomPath) -> Response:
+    """RFC 9725 section 4.2.  Of TURN servers before the offer: section 4.6, but no preflight."""
+    answer = Response(headers=accepted(request.url.path))
+    if "authorization" not in request.headers or preflight(request.headers):
         return answer
-
-    def _linked(self, response: Response) -> Response:
-        # The name means nothing: what a TURN server logs leads to no session and no person.
-        links = self._turn.links(secrets.token_hex(8)) if self._turn is not None else []
-        for link in links:
-            response.headers.append("link", link)
-        return response
-
-    def _authorize(self, request: Request) -> tuple[Way, Claims]:
-        """Raises TokenError: 401."""
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            raise TokenError("this needs a token for the room: `Authorization: Bearer ...`")
-        room_id = RoomId(request.path_params["room"])
-        claims = self._tokens.verify_join(token.strip(), room_id=room_id)
-        return WAYS[request.url.path.split("/")[1]], claims
+    await _visit(request, context, room)
+    return _linked(answer, context.turn)
 
 
-def _wishes(request: Request) -> tuple[str, str]:
-    """Whom a viewer wants to see, and which layer of it."""
-    layer = request.query_params.get("layer", "")
-    if layer and not LAYER.fullmatch(layer):
-        raise ProtocolError(
-            ErrorCode.BAD_MESSAGE, 'layer is "low", "high", a rid or a number from 0 on'
-        )
-    return request.query_params.get("participant", ""), layer
+@both.patch(
+    "/{room}/{resource}",
+    response_class=Fragment,
+    response_description="ICE was restarted: the node's new credentials",
+    summary="Candidates, or new credentials: an ICE restart",
+    responses={
+        200: {"headers": {"ETag": header("Names the new ICE session", pattern=ETAG)}},
+        204: {"description": "The candidates are taken"},
+        **_errors(400, 401, 404, 412, 413, 415, 428, 503),
+    },
+    openapi_extra=TOKEN
+    | {
+        "parameters": [
+            {
+                "name": "If-Match",
+                "in": "header",
+                "required": True,
+                "description": "The ETag of the ICE session, or *",
+                "schema": {"type": "string"},
+            }
+        ],
+        "requestBody": _body(FRAGMENT),
+    },
+)
+async def patch(request: Request, context: Needs, visit: Visitor, resource: Resource) -> Response:
+    _expect_type(request, FRAGMENT)
+    have = context.webrtc.etag(visit.way, visit.room_id, resource)
+    wanted = request.headers.get("if-match")
+    if wanted is None:
+        raise _Told(428, "send If-Match with the session's ETag, or *")
+    # In quotes * is what drafts of RFC 9725 show, and clients copy it; no ETag of ours is like it.
+    if not {"*", '"*"', have} & {item.strip() for item in wanted.split(",")}:
+        raise _Told(412, "ICE was restarted: this ETag is out of date")
+    made = await context.webrtc.patch(visit.way, visit.room_id, resource, await request.body())
+    if made.sdp is None:  # without an ETag: RFC 9725 section 4.3.2
+        return Response(status_code=204)
+    return Fragment(made.sdp, 200, {"etag": made.etag})
+
+
+@both.delete(
+    "/{room}/{resource}",
+    response_class=Response,
+    summary="End the session",
+    responses=_errors(400, 401, 404, 503),
+    openapi_extra=TOKEN,
+)
+async def delete(context: Needs, visit: Visitor, resource: Resource) -> Response:
+    """Whatever If-Match says (RFC 9725 section 4.3.1)."""
+    await context.webrtc.leave(visit.way, visit.room_id, resource)
+    return Response()
+
+
+@both.get(
+    "/{room}/{resource}",
+    status_code=204,
+    summary="Nothing, if it is there: a session has no representation",
+    responses=_errors(400, 401, 404),
+    openapi_extra=TOKEN,
+)
+@both.head("/{room}/{resource}", include_in_schema=False)
+async def show_session(context: Needs, visit: Visitor, resource: Resource) -> Response:
+    """RFC 9725 section 4.1; whether a session is there is its owner's business."""
+    context.webrtc.etag(visit.way, visit.room_id, resource)
+    return Response(status_code=204)
+
+
+@both.options(
+    "/{room}/{resource}",
+    response_class=Response,
+    summary="What a session may be patched with",
+    responses={200: {"headers": {"Accept-Patch": PATCHABLE}}, **_errors(400)},
+    openapi_extra={"security": []},
+)
+async def tell_session(request: Request, room: RoomPath, resource: Resource) -> Response:
+    return Response(headers=accepted(request.url.path))
+
+
+def accepted(path: str) -> dict[str, str]:
+    """The header that tells what may be sent to the path; none if it is not one of these."""
+    first, *rest = path.strip("/").split("/")
+    if first not in WAYS or not rest or not all(rest):
+        return {}
+    return {1: {"accept-post": SDP}, 2: {"accept-patch": FRAGMENT}}.get(len(rest), {})
+
+
+def preflight(headers: Mapping[str, str]) -> bool:
+    """Whether OPTIONS is a browser's question about CORS (Fetch section 3.3.2)."""
+    return "origin" in headers and "access-control-request-method" in headers
+
+
+def _linked(response: Response, turn: Turn | None) -> Response:
+    # The name means nothing: what a TURN server logs leads to no session and no person.
+    for link in turn.links(secrets.token_hex(8)) if turn is not None else []:
+        response.headers.append("link", link)
+    return response
 
 
 def _expect_type(request: Request, wanted: str) -> None:
     found = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if found != wanted:
-        raise _UnsupportedType(f"the body must be {wanted}")
+        raise _Told(415, f"the body must be {wanted}")
 
 
 def _accepts(request: Request, wanted: str) -> bool:
@@ -177,12 +340,3 @@ def _accepts(request: Request, wanted: str) -> bool:
     allowed = request.headers.get("accept", "*/*")
     ranges = [item.partition(";")[0].strip().lower() for item in allowed.split(",")]
     return any(r in (wanted, "*/*", wanted.partition("/")[0] + "/*", "") for r in ranges)
-
-
-class _UnsupportedType(ProtocolError):
-    def __init__(self, message: str) -> None:
-        super().__init__(ErrorCode.BAD_MESSAGE, message)
-
-    @property
-    def status(self) -> int:
-        return 415
