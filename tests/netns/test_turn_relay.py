@@ -1,7 +1,7 @@
 """A client whose network drops every UDP packet publishes and views by way of a TURN server.
 
 coturn (Debian's) shares its secret with the node; the client knows nothing but its token: the
-servers come from the Link headers that OPTIONS answers, and its relay is reached over TCP.
+servers come from the Link headers that OPTIONS answers, and its relay is reached over TCP or TLS.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("turnserver") is None, reason="coturn is not installed"),
 ]
 SECRET = "what coturn and the node both know"
-TURN_PORT, NODE_PORT = 3478, 4433
+PORTS = {"turn": 3478, "turns": 5349}
+NODE_PORT = 4433
 NODE, TURN = "10.77.0.1", "10.77.0.9"
 PATIENCE_S = 60.0
 
@@ -46,14 +47,19 @@ def pair() -> Iterator[Pair]:
         yield made
 
 
+@pytest.fixture(params=PORTS)
+def scheme(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-def site(pair: Pair, tmp_path: Path) -> Iterator[Site]:
+def site(pair: Pair, tmp_path: Path, scheme: str) -> Iterator[Site]:
     secret = tmp_path / "secret"
     secret.write_text(f"{SECRET}\n")
     change: dict[str, dict[str, Any]] = {
         "network": {"path": "udp"},
         "ice": {
-            "urls": [f"turn:{TURN}:{TURN_PORT}?transport=tcp"],
+            "urls": [f"{scheme}:{TURN}:{PORTS[scheme]}?transport=tcp"],
             "secret_file": str(secret),
         },
     }
@@ -62,21 +68,33 @@ def site(pair: Pair, tmp_path: Path) -> Iterator[Site]:
     made.clean_up()
 
 
+def certificate(folder: Path) -> list[str]:
+    """coturn's words for a certificate of its own, `turn.pem`."""
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+         "-nodes", "-days", "2", "-subj", "/CN=turn", "-addext", f"subjectAltName=IP:{TURN}",
+         "-keyout", folder / "turn.key", "-out", folder / "turn.pem"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return [f"--cert={folder}/turn.pem", f"--pkey={folder}/turn.key"]
+
+
 @contextmanager
-def coturn(pair: Pair, folder: Path) -> Iterator[Path]:
-    """Its log."""
+def coturn(pair: Pair, folder: Path, scheme: str) -> Iterator[Path]:
+    """Its log.  It listens for this scheme alone."""
     log = folder / "turn.log"
+    port = PORTS[scheme]
     command = ["ip", "netns", "exec", pair.near, "turnserver", "-n", "--use-auth-secret"]
     command += [f"--static-auth-secret={SECRET}", "--realm=test", f"--listening-ip={TURN}"]
-    command += [f"--relay-ip={TURN}", f"--listening-port={TURN_PORT}", "--no-tls", "--no-dtls"]
+    command += [f"--relay-ip={TURN}", f"--{'tls-' * (scheme == 'turns')}listening-port={port}"]
+    command += [*certificate(folder), "--no-tcp"] if scheme == "turns" else ["--no-tls"]
+    command += ["--no-dtls"]
     command += ["--no-cli", "--log-file=stdout", f"--pidfile={folder}/turn.pid", "--verbose"]
     command += [f"--db={folder}/turn.db"]
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, cwd=folder)
     try:
-        wait_for(
-            lambda: f":{TURN_PORT}" in ss(pair) or process.poll() is not None, "coturn listens"
-        )
+        wait_for(lambda: f":{port} " in ss(pair) or process.poll() is not None, "coturn listens")
         assert process.poll() is None, log.read_text()
         yield log
     finally:
@@ -206,9 +224,12 @@ def far(pair: Pair, work: Any) -> Any:
     return outcome[0]
 
 
-def test_a_call_over_tcp_where_udp_is_dropped(pair: Pair, site: Site, tmp_path: Path) -> None:
+def test_a_call_over_tcp_where_udp_is_dropped(
+    pair: Pair, site: Site, scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drop_udp(pair, tmp_path)
-    with coturn(pair, tmp_path) as log, up(site):
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "turn.pem"))  # what the client trusts
+    with coturn(pair, tmp_path, scheme) as log, up(site):
         with entered(pair.near):
             site.request("POST", "/v1/rooms", {"id": "r"})
         brightness = far(pair, call(site))
