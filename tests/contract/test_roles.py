@@ -4,6 +4,7 @@ streams that they were, and nothing that comes while a role may not publish is e
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import struct
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from bare_peer import OPUS, VP8, rtp
 from media_kit import Ears, labelled, picture
 from node_kit import Call, Site, Up, node_of, until, up
-from session_kit import Page, page
+from session_kit import Page
 from test_slots import Watcher
 from webrtc_kit import Picture, http, impatient, on_loopback
 
@@ -162,12 +163,11 @@ async def test_a_page_is_promoted_demoted_and_promoted_again(tmp_path: Path) -> 
     """The first time it publishes by an offer of its own; from then on by the m-lines that it has.
     Demoted, its offers are taken as before, and what would publish more is refused."""
     site = Site(tmp_path)
-    async with (
-        node_of(site) as node,
-        page(site, "bob", Role.PASSIVE, pairs=1) as bob,
-        page(site, "eve", Role.PASSIVE, pairs=1) as eve,
-    ):
+    bob, eve = (Page(site, name, Role.PASSIVE, pairs=1) for name in ("bob", "eve"))
+    async with node_of(site) as node, contextlib.AsyncExitStack() as here:
         await site.room()
+        for one in (bob, eve):
+            here.push_async_callback(one.close)
         await bob.join()
         first = await eve.join()
         assert bob.welcome is not None and bob.welcome.role is Role.PASSIVE

@@ -348,15 +348,11 @@ def test_a_role_survives_a_restart(rooms: Rooms) -> None:
     assert shown(again.participant(me.id)) == shown(me)
     assert [t.participant_id for t in again.show_room("r").tracks] == [up.id]
     assert again.resume(down.resume, 11.0).role is Role.PASSIVE
+    # The old supervisor may have ended when the data plane had just let go of them.
+    mine = [s for s in plan(again).sources.values() if s.leg == down.leg]
+    assert [s.resume for s in mine] == [True, True]
     again.set_role("r", down.id, Role.ACTIVE)
     assert len(again.show_room("r").tracks) == 3
-    resumed = [s.resume for s in plan_of(again, down)]
-    assert resumed == [True, True]
-
-
-def plan_of(rooms: Rooms, who: Participant) -> list:
-    rooms.state.parting.clear()
-    return [s for s in plan(rooms).sources.values() if s.leg == who.leg]
 
 
 @pytest.mark.parametrize("seed", range(20))
