@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -33,7 +32,7 @@ from forwarder.signaling import messages as m
 
 
 class Page:
-    """What a room page does: one peer connection, one session.
+    """What a room page does: one peer connection, one session.  As a context it ends both.
 
     `brightness`: of the picture that it sends; None: it sends nothing.  `pairs`, `sounds`: its
     slots.  `seen`: brightness of each picture by the mid of its slot; `heard`: frames of sound.
@@ -97,6 +96,16 @@ class Page:
     def id(self) -> str:
         assert self.welcome is not None
         return self.welcome.participant_id
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def connect(self, client: object = None) -> None:
+        """Joins, by its own session."""
+        await self.join()
 
     async def offer(self) -> str:
         await self.pc.setLocalDescription(await self.pc.createOffer())
@@ -189,13 +198,3 @@ class Page:
     async def hears(self, mid: str, frames: int = 20) -> None:
         start = self.heard[mid]
         await until(lambda: self.heard[mid] >= start + frames, f"sound in {mid}")
-
-
-@contextlib.asynccontextmanager
-async def page(site: Site, name: str, role: Role = Role.ACTIVE, **how: Any) -> AsyncIterator[Page]:
-    """Not joined yet."""
-    made = Page(site, name, role, **how)
-    try:
-        yield made
-    finally:
-        await made.close()

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from bare_peer import OPUS, VP8, Peer, rtp
 from media_kit import Ears, labelled, picture
-from node_kit import PATIENCE_S, PERIOD_S, Site, node_of, until, up
-from webrtc_kit import http
+from node_kit import PATIENCE_S, PERIOD_S, Site, until, up
+from webrtc_kit import http, meeting
 
 from forwarder.dataplane.tally import LEVEL_SILENT, SourceMeter
 from forwarder.rooms.roles import Role
@@ -44,9 +44,8 @@ async def send_until(
 
 async def test_levels_of_sources(tmp_path: Path) -> None:
     site = Site(tmp_path)
-    async with node_of(site) as node, http(site) as client, Peer("whip", site.token()) as source:
-        await site.room()
-        await source.connect(client)
+    source = Peer("whip", site.token())
+    async with meeting(site, source) as (node, _):
         plane = node.datapath.plane
         silent = plane.source_meters(0, range(plane.setup.sources_max))
         assert all(meter.level_ns == 0 for meter in silent.values())
@@ -65,9 +64,8 @@ async def test_levels_of_sources(tmp_path: Path) -> None:
 async def test_the_data_plane_is_killed_and_labels_no_longer_come(tmp_path: Path) -> None:
     """A browser says whose a stream is only until it is heard: the SSRC is remembered."""
     site = Site(tmp_path)
-    async with node_of(site) as node, http(site) as client, Peer("whip", site.token()) as source:
-        await site.room()
-        await source.connect(client)
+    source = Peer("whip", site.token())
+    async with meeting(site, source) as (node, _):
         plane = node.datapath.plane
 
         def routed() -> int:
@@ -82,8 +80,6 @@ async def test_the_data_plane_is_killed_and_labels_no_longer_come(tmp_path: Path
             return routed() > 5
 
         await send_until(source, is_back, "media again", first=number, mid="")
-        status = await node.status()
-        assert status["balanced"], status["imbalance"]
 
 
 async def test_the_first_packet_needs_no_supervisor(tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ import httpx
 import pytest
 from bare_peer import OPUS, VP8, rtp
 from media_kit import Ears, labelled, picture
-from node_kit import Site, node_of, until
+from node_kit import Site, until
 from pydantic import BaseModel
-from session_kit import page
-from webrtc_kit import Picture, http, impatient, on_loopback
+from session_kit import Page
+from webrtc_kit import Picture, impatient, meeting, on_loopback
 
 from forwarder.client.control import ClientError, Control
 from forwarder.client.quic import Target, parse_hash
@@ -96,9 +96,8 @@ async def test_a_slot_is_one_stream_for_ever(tmp_path: Path) -> None:
     watched and publishes now: the SSRCs and payload types of the answer, the numbers in a row, and
     after `welcome` no word of SDP."""
     site = Site(tmp_path)
-    async with node_of(site) as node, http(site) as client, Watcher(site) as eve:
-        await site.room()
-        await eve.connect(client)
+    eve = Watcher(site)
+    async with meeting(site, eve) as (node, client):
         me = node.rooms.participant(eve.id)
         answered = [(s.spec, s.out_ssrc, s.rtx_ssrc, s.route) for s in me.slots]
 
@@ -113,7 +112,7 @@ async def test_a_slot_is_one_stream_for_ever(tmp_path: Path) -> None:
                     await eve.sees(size)
                 await eve.view()
             await eve.sees(SMALL)
-            async with page(site, "carl", pairs=1) as carl:
+            async with Page(site, "carl", pairs=1) as carl:
                 await carl.join()
                 await carl.shows(named("ada"))
                 carl.add(Picture(60))
@@ -128,8 +127,6 @@ async def test_a_slot_is_one_stream_for_ever(tmp_path: Path) -> None:
         assert [(s.spec, s.out_ssrc, s.rtx_ssrc, s.route) for s in me.slots] == answered
         await eve.control.leave()
         eve.control.close()
-        status = await node.status()
-        assert status["balanced"], status["imbalance"]
     sound, pictures, _ = eve.ssrcs  # the last one is of resends
     assert {(p.ssrc, p.pt) for p in eve.packets} == {(sound, OPUS), (pictures, VP8)}
     for pt in (OPUS, VP8):
@@ -143,14 +140,9 @@ async def test_a_slot_is_one_stream_for_ever(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("on_loopback", "impatient")
 async def test_who_may_not_publish_may_not_by_a_further_offer(tmp_path: Path) -> None:
     site = Site(tmp_path)
-    async with (
-        node_of(site) as node,
-        page(site, "ada", brightness=220, pairs=0) as ada,
-        page(site, "eve", Role.PASSIVE, pairs=1) as eve,
-    ):
-        await site.room()
-        await ada.join()
-        await eve.join()
+    ada = Page(site, "ada", brightness=220, pairs=0)
+    eve = Page(site, "eve", Role.PASSIVE, pairs=1)
+    async with meeting(site, ada, eve) as (node, _):
         slot = await eve.shows(ada.id)
         me = node.rooms.participant(eve.id)
         before = (me.peer, [s.spec for s in me.slots])

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 from bare_peer import Peer
 from node_kit import Site, node_of
-from session_kit import page
+from session_kit import Page
 from webrtc_kit import http
 
 from forwarder.rooms.roles import Role
@@ -50,7 +50,7 @@ async def test_clients_are_told_of_the_servers(tmp_path: Path) -> None:
     async with (
         node_of(site),
         http(site) as client,
-        page(site, "ada", pairs=1) as ada,
+        Page(site, "ada", pairs=1) as ada,
         Peer("whip", site.token("bob")) as bob,
         Peer("whep", site.token("eve", Role.PASSIVE)) as eve,
     ):

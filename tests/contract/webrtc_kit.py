@@ -1,4 +1,4 @@
-"""aiortc as a browser: it publishes over WHIP and views over WHEP, on loopback."""
+"""aiortc as a browser: it publishes over WHIP and views over WHEP, on loopback; who meets there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator
 from fractions import Fraction
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 import pytest
@@ -26,10 +26,11 @@ from aiortc import (
     rtcrtpreceiver,
 )
 from aiortc.mediastreams import AudioStreamTrack
-from node_kit import Site
+from node_kit import Site, node_of
 
 from forwarder.rooms.roles import Role
 from forwarder.rtp.suites import Suite
+from forwarder.supervisor.node import Node
 
 SDP = "application/sdp"
 FRAGMENT = "application/trickle-ice-sdpfrag"
@@ -83,6 +84,28 @@ class Picture(MediaStreamTrack):
 def http(site: Site) -> httpx.AsyncClient:
     trust = ssl.create_default_context(cafile=str(site.base / "state" / "dev-cert.pem"))
     return httpx.AsyncClient(base_url=site.url(), verify=trust, trust_env=False, timeout=20)
+
+
+class Member(Protocol):
+    """Who can be in a room: a bare peer, a page."""
+
+    async def __aenter__(self) -> object: ...
+    async def __aexit__(self, *exc: object) -> None: ...
+    async def connect(self, client: httpx.AsyncClient) -> None: ...
+
+
+@contextlib.asynccontextmanager
+async def meeting(site: Site, *members: Member) -> AsyncIterator[tuple[Node, httpx.AsyncClient]]:
+    """A Node in this process and a client of its API; in its room `r` are these, joined in this
+    order.  The books balance before they leave."""
+    async with node_of(site) as node, http(site) as client, contextlib.AsyncExitStack() as here:
+        await site.room()
+        for member in members:
+            await here.enter_async_context(member)
+            await member.connect(client)
+        yield node, client
+        status = await node.status()
+        assert status["balanced"], status["imbalance"]
 
 
 class Peer:
