@@ -30,12 +30,12 @@ def problem(code: ErrorCode, message: str, *, status: int | None = None) -> JSON
     return JSONResponse({"code": code.value, "message": message}, status, headers=headers)
 
 
-def bounded(
-    app: AsgiApp, *, body_max: int = BODY_MAX, timeout_s: float = REQUEST_TIMEOUT_S
-) -> AsgiApp:
-    """Answers 413 to a longer body, without holding it, and 503 to a request that takes longer."""
+def bounded(app: AsgiApp, *, body_max: int = BODY_MAX, timeout_s: float | None = None) -> AsgiApp:
+    """Answers 413 to a longer body, without holding it, and 503 to a request that takes longer
+    than REQUEST_TIMEOUT_S, or `timeout_s`."""
 
     async def limited(scope: Any, receive: AsgiReceive, send: AsgiSend) -> None:
+        patience_s = REQUEST_TIMEOUT_S if timeout_s is None else timeout_s
         received = 0
         fault: ErrorCode | None = None
         started = False
@@ -58,14 +58,14 @@ def bounded(
 
         try:
             with contextlib.suppress(_TooLarge):
-                async with asyncio.timeout(timeout_s):
+                async with asyncio.timeout(patience_s):
                     await app(scope, counted, watched)
         except TimeoutError:
             fault = ErrorCode.UNAVAILABLE
         if fault is not None and not started:
             sentence = f"a body has at most {body_max} bytes"
             if fault is ErrorCode.UNAVAILABLE:
-                sentence = f"the request took longer than {timeout_s:g} s"
+                sentence = f"the request took longer than {patience_s:g} s"
             await problem(fault, sentence)(scope, receive, send)
 
     return limited

@@ -129,24 +129,25 @@ PATCHABLE: Final = header("What the session may be patched with", const=FRAGMENT
 LINK: Final = {
     "Link": header("A TURN server, one header each (RFC 9725 section 4.6)", always=False)
 }
-OFFER: Final[dict[str, Any]] = {
-    "status_code": 201,
-    "response_class": Answer,
-    "response_description": "The answer; the session is there",
-    "responses": {
-        201: {
-            "headers": {
-                "Location": header("The session", pattern="^/(whip|whep)/[^/]+/[^/]+$"),
-                "ETag": header("Names the ICE session", pattern=ETAG),
-                "Accept-Patch": PATCHABLE,
-                **LINK,
-            }
-        },
-        **_errors(400, 401, 403, 404, 406, 409, 413, 415, 422, 429, 503),
-    },
-    "openapi_extra": TOKEN | {"requestBody": _body(SDP)},
-}
-"""What POST of both declares."""
+
+
+def _offer(*more: int) -> dict[str, Any]:
+    """What POST of both declares, and `more` errors."""
+    made = {
+        "Location": header("The session", pattern="^/(whip|whep)/[^/]+/[^/]+$"),
+        "ETag": header("Names the ICE session", pattern=ETAG),
+        "Accept-Patch": PATCHABLE,
+        **LINK,
+    }
+    refused = _errors(400, 401, 404, 406, 409, 413, 415, 422, 429, 503, *more)
+    return {
+        "status_code": 201,
+        "response_class": Answer,
+        "response_description": "The answer; the session is there",
+        "responses": {201: {"headers": made}, **refused},
+        "openapi_extra": TOKEN | {"requestBody": _body(SDP)},
+    }
+
 
 whip = APIRouter(prefix="/whip", tags=["WHIP"])
 whep = APIRouter(prefix="/whep", tags=["WHEP"])
@@ -161,12 +162,12 @@ def add_routes(app: FastAPI, webrtc: WebRtc, tokens: Tokens, turn: Turn | None =
         app.include_router(both, prefix=router.prefix, tags=router.tags)
 
 
-@whip.post("/{room}", summary="Publish, by the offer of who sends", **OFFER)
+@whip.post("/{room}", summary="Publish, by the offer of who sends", **_offer(403))
 async def publish(request: Request, context: Needs, visit: Visitor) -> Response:
     return await _offered(request, context, visit)
 
 
-@whep.post("/{room}", summary="View, by the offer of who receives", **OFFER)
+@whep.post("/{room}", summary="View, by the offer of who receives", **_offer())
 async def view(
     request: Request,
     context: Needs,

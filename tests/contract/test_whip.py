@@ -9,8 +9,8 @@ The status codes of RFC 9725, and where they are shown here:
     412  an ETag of another ICE session        415  other media types
     422  tracks that cannot all be taken       428  PATCH without If-Match
     503  with Retry-After: too many handshakes         (OPTIONS, CORS: test_whip_options.py)
-    307  is for load balancers, and 301 and 302 for nobody; 422 to a PATCH or to setup:active is for
-         nodes that lack one of them: trickle, restart and setup:active are there
+    307  to a URL with a slash too many; 301 and 302 for nobody; 422 to a PATCH or to setup:active
+         is for nodes that lack one of them: trickle, restart and setup:active are there
 
 Beyond it: 403 for a role, 409 for a full room, 413 for a body that is too long.
 """
@@ -168,6 +168,16 @@ async def test_what_is_refused_has_a_code_and_changes_nothing(
     assert len(answer.json()["message"]) > 10
     assert (answer.headers.get("www-authenticate") == "Bearer") is (status == 401)
     assert not list(world.node.rooms.participants())
+
+
+async def test_a_slash_too_many_is_a_redirection_that_keeps_the_method(world: World) -> None:
+    """RFC 9725 section 4.5: 307, since 301 and 302 would make a GET of a POST."""
+    told = await world.client.post("/whip/r/", content=PUBLISH, headers=world.headers())
+    assert (told.status_code, told.headers["location"]) == (307, f"{world.site.url()}/whip/r")
+    made = await world.post()
+    url = f"{made.headers['location']}/"
+    gone = await world.client.delete(url, headers=world.headers(), follow_redirects=True)
+    assert (gone.status_code, [r.status_code for r in gone.history]) == (200, [307])
 
 
 @pytest.mark.parametrize("kind", ["Application/SDP", "application/sdp; charset=utf-8"])

@@ -4,6 +4,7 @@ origin (CORS), on a node that lets pages call and on one that does not (RFC 9725
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -110,3 +111,16 @@ async def test_a_room_that_cannot_be(calls: Calls) -> None:
     _, client = calls
     answer = await client.options("/whip/a%20b")
     assert (answer.status_code, answer.json()["code"]) == (400, "bad_message")
+
+
+async def test_servers_are_told_to_no_preflight(tmp_path: Path) -> None:
+    """RFC 9725 section 4.6: a browser would not show them to its page, and they cost work."""
+    secret = tmp_path / "secret"
+    secret.write_text("what the TURN servers know, too\n")
+    ice = {"urls": ["turn:turn.example:3478?transport=udp"], "secret_file": str(secret)}
+    site = Site(tmp_path / "node", change={"ice": ice})
+    async with node_of(site), http(site) as client:
+        bearer = {"authorization": f"Bearer {site.token()}"}
+        for headers, count in ((bearer, 1), ({}, 0), (bearer | wish("POST"), 0)):
+            answer = await client.options("/whip/r", headers=headers)
+            assert (answer.status_code, len(answer.headers.get_list("link"))) == (200, count)
