@@ -130,6 +130,11 @@ test: build lint browser-debs flame-deps perf-deps deb-deps
 	$(MAKE) -s -C tests/c fuzz FUZZ_SECONDS=$(FUZZ_SECONDS)
 	$(PY) -m pytest
 
+# The tests of the packages for one release: SUITE=bookworm is Debian 12.
+test-deb: $(STAMPS)/venv deb-deps
+	VCFWD_DEB_SUITE=$(SUITE) $(PY) -m pytest tests/deb
+.PHONY: test-deb
+
 # The browser tests with the long ones, which `make test` skips and names: alone on the machine they
 # take some minutes more.
 test-browser-all: build browser-debs

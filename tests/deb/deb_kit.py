@@ -1,7 +1,10 @@
-"""What the tests of the packages share: their contents, and commands in a Debian with them."""
+"""What the tests of the packages share: the suite, the packages' contents, and commands in a Debian
+with them.
+"""
 
 from __future__ import annotations
 
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +13,60 @@ import chroot
 
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = ROOT / "configs" / "debian" / "vcfwd"
-SUITE = "trixie"
 COMMAND_S = 120
 # A node has these; the packages that they come from are not vcfwd's to ask for.
 FOUND_ON_A_NODE = ("apparmor", "systemd", "iproute2", "procps", "util-linux", "python3")
 
 
 @dataclass(frozen=True)
-class Packages:
-    """The two files, and what `make deb` told on standard error."""
+class Suite:
+    """What differs between the releases, as far as a test looks at it."""
 
+    name: str
+    number: int
+    minor: int
+    """Of /usr/bin/python3, whose version is 3.`minor`."""
+
+    @property
+    def suffix(self) -> str:
+        """Ends the packages' versions, so that an upgrade of the release upgrades them too."""
+        return f"~deb{self.number}"
+
+    @property
+    def python(self) -> str:
+        return f"3.{self.minor}"
+
+    @property
+    def python_range(self) -> str:
+        return f"python3 (>= 3.{self.minor}~), python3 (<< 3.{self.minor + 1}~)"
+
+    @property
+    def byte_code(self) -> str:
+        return f".cpython-3{self.minor}.pyc"
+
+
+SUITES = {
+    suite.name: suite
+    for suite in (
+        Suite("trixie", number=13, minor=13),
+        Suite("bookworm", number=12, minor=11),
+    )
+}
+
+
+def chosen_suite() -> Suite:
+    """By VCFWD_DEB_SUITE, else the first of SUITES.  ValueError: there is none of that name."""
+    name = os.environ.get("VCFWD_DEB_SUITE") or next(iter(SUITES))
+    if name not in SUITES:
+        raise ValueError(f"VCFWD_DEB_SUITE is {name}; it is one of {', '.join(SUITES)}")
+    return SUITES[name]
+
+
+@dataclass(frozen=True)
+class Packages:
+    """The two files, for what they were built, and what `make deb` told on standard error."""
+
+    suite: Suite
     runtime: Path
     own: Path
     told: str
@@ -57,7 +104,7 @@ class Installed:
             + " ".join(f"/root/{name}" for name in names)
             + " >&2",
         ]
-        chroot.bootstrap(SUITE, root, FOUND_ON_A_NODE, hooks)
+        chroot.bootstrap(packages.suite.name, root, FOUND_ON_A_NODE, hooks)
         return cls(root)
 
     def run(self, script: str, *, timeout: float = COMMAND_S) -> subprocess.CompletedProcess[str]:

@@ -40,7 +40,9 @@ done
 
 
 def test_version(installed: Installed, packages: Packages) -> None:
-    version = re.sub(r"~deb\d+$", "", packages.field("Version"))
+    release = installed.told(". /etc/os-release; echo $VERSION_CODENAME")
+    assert release.strip() == packages.suite.name
+    version = packages.field("Version").removesuffix(packages.suite.suffix)
     assert installed.told("vcfwd --version").strip() == f"vcfwd {version}"
     told = installed.told("/usr/lib/vcfwd/vcfwd-dataplane --version; cat /usr/lib/vcfwd/contract")
     lines = told.splitlines()

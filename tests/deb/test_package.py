@@ -11,13 +11,14 @@ import pytest
 from deb_kit import ROOT, UNITS, Packages
 
 OWN_MAX = 10_000_000
+OUT = ROOT / "build" / "deb"
 OVERRIDES = sorted((ROOT / "configs" / "debian").glob("*/*.lintian-overrides"))
 
 
 def test_runtime_first_and_both_in_build_deb(packages: Packages) -> None:
     assert packages.runtime.name.startswith("vcfwd-runtime_")
     assert packages.own.name.startswith("vcfwd_")
-    assert packages.own.parent == packages.runtime.parent == ROOT / "build" / "deb" / "trixie"
+    assert packages.own.parent == packages.runtime.parent == OUT / packages.suite.name
     assert packages.own.stat().st_size < OWN_MAX
 
 
@@ -38,7 +39,13 @@ def test_vcfwd_is_unpacked_fast(packages: Packages) -> None:
 def test_vcfwd_wants_exactly_this_runtime(packages: Packages) -> None:
     version = packages.field("Version", packages.runtime)
     assert f"vcfwd-runtime (= {version})" in packages.field("Depends")
-    assert "python3 (>= 3.13~), python3 (<< 3.14~)" in packages.field("Depends", packages.runtime)
+    assert packages.suite.python_range in packages.field("Depends", packages.runtime)
+
+
+def test_the_version_tells_the_release(packages: Packages) -> None:
+    """So that who upgrades Debian gets the build for the newer one."""
+    for package in (packages.runtime, packages.own):
+        assert packages.field("Version", package).endswith(packages.suite.suffix)
 
 
 def test_nothing_of_this_host_is_inside(packages: Packages) -> None:
@@ -65,7 +72,7 @@ def test_no_codecs_no_pip_no_programs_of_libraries(packages: Packages) -> None:
     files = packages.files(packages.runtime)
     programs = {name for name in files if re.search(r"^/opt/vcfwd/bin/.", name)}
     assert {name.split(" ")[0].rpartition("/")[2] for name in programs} == {
-        "python", "python3", "python3.13",
+        "python", "python3", f"python{packages.suite.python}",
     }  # fmt: skip
     assert not [name for name in files if re.search(r"site-packages/(pip|numpy|av|numba)/", name)]
     assert not [name for name in packages.files(packages.own) if "/forwarder/demo/" in name]
@@ -77,7 +84,8 @@ def test_every_module_comes_with_its_byte_code(packages: Packages) -> None:
         for name in files:
             if name.endswith(".py") and ("site-packages" in name or "/forwarder/" in name):
                 folder, _, base = name.rpartition("/")
-                assert f"{folder}/__pycache__/{base[:-3]}.cpython-313.pyc" in files, name
+                compiled = f"{folder}/__pycache__/{base[:-3]}{packages.suite.byte_code}"
+                assert compiled in files, name
 
 
 def test_scripts_compile_nothing(packages: Packages) -> None:
