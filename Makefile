@@ -128,17 +128,16 @@ FUZZ_SECONDS ?= 5
 test: build lint browser-debs flame-deps perf-deps deb-deps
 	$(MAKE) -s -C tests/c check check-asan check-tsan
 	$(MAKE) -s -C tests/c fuzz FUZZ_SECONDS=$(FUZZ_SECONDS)
-	$(PY) -m pytest
+	VCFWD_BROWSER_QUICK=1 $(PY) -m pytest
 
 # The tests of the packages for one release: SUITE=bookworm is Debian 12.
 test-deb: $(STAMPS)/venv deb-deps
 	VCFWD_DEB_SUITE=$(SUITE) $(PY) -m pytest tests/deb
 .PHONY: test-deb
 
-# The browser tests with the long ones, which `make test` skips and names: alone on the machine they
-# take some minutes more.
+# All the browser tests, as plain pytest runs them; `make test` skips the long ones and names them.
 test-browser-all: build browser-debs
-	VCFWD_BROWSER_ALL=1 $(PY) -m pytest tests/browser
+	$(PY) -m pytest tests/browser
 .PHONY: test-browser-all
 
 # What the performance rig needs: rtpengine (its service left off), the baselines, its own tools.

@@ -33,8 +33,8 @@ def demo_browser(
         bool, typer.Option("--simulcast", help="Participant 1 sends two layers of 640x360.")
     ] = False,
     loss: Annotated[
-        float, typer.Option(min=0.0, max=0.9, help="Share of datagrams lost each way, seeded.")
-    ] = 0.0,
+        str, typer.Option(help="Datagrams lost each way, seeded: 5% or 0.05 is one of twenty.")
+    ] = "0",
     no_repair: Annotated[
         bool, typer.Option("--no-repair", help="The page offers neither NACK nor RTX.")
     ] = False,
@@ -54,9 +54,13 @@ def demo_browser(
 
     Example: vcfwd demo-browser --participants 3 --json
     """
-    from forwarder.demo.browser.options import BrowserOptions
+    from forwarder.demo.browser.options import BrowserOptions, share
 
     kinds = tuple(browsers.split(","))
+    try:
+        lost = share(loss)
+    except ValueError as error:
+        _fail(f"--loss {loss}: {error}")
     if reason := _refusal(path, codec, join, kinds, pcap) or _lacking(kinds[:participants]):
         _fail(reason)
     options = BrowserOptions(
@@ -67,7 +71,7 @@ def demo_browser(
         browsers=kinds[:participants],
         join=join,
         simulcast_by=1 if simulcast else 0,
-        loss=loss,
+        loss=lost,
         repair=not no_repair,
         seconds=seconds,
         pcap=pcap,

@@ -10,11 +10,12 @@ import pytest
 from forwarder.demo.browser.driven import missing
 
 HERE = Path(__file__).parent
+QUICK = "VCFWD_BROWSER_QUICK"  # set by `make test`
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if not os.environ.get("VCFWD_BROWSER_ALL"):
-        long = pytest.mark.skip(reason="it is long: make test-browser-all runs it")
+    if os.environ.get(QUICK):
+        long = pytest.mark.skip(reason=f"it is long, and {QUICK} is set: make test-browser-all")
         for item in items:
             if item.path.is_relative_to(HERE) and item.get_closest_marker("slow"):
                 item.add_marker(long)
@@ -25,3 +26,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE) and item.get_closest_marker("root"):
             item.add_marker(skip)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests that passed have printed: seconds, gaps, and what was done once more and why."""
+    root = terminalreporter.config.rootpath
+    told = [
+        (report.nodeid, report.capstdout)
+        for report in terminalreporter.getreports("passed")
+        if report.when == "call" and report.capstdout
+        if (root / report.nodeid.partition("::")[0]).is_relative_to(HERE)
+    ]
+    if told:
+        terminalreporter.section("what browser tests measured")
+    for name, words in told:
+        terminalreporter.write_line(name.rpartition("/")[2])
+        for line in words.splitlines():
+            terminalreporter.write_line(f"    {line}")

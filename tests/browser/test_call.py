@@ -5,26 +5,44 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from browser_kit import SECONDS, check, command, marks, run_lab
+from browser_kit import (
+    END_S,
+    MANY_TIMEOUT_S,
+    SECONDS,
+    begin,
+    check,
+    command,
+    end,
+    leftovers,
+    marks,
+    run_lab,
+)
+
+from forwarder.demo.browser.options import BrowserOptions
+from forwarder.demo.browser.run import CLEAN_UP_S, run_twice
+from forwarder.demo.options import DemoError
 
 pytestmark = marks
-SIX_TIMEOUT_S = 240  # twice: six browsers start, play and end
 
 
 def test_chromium_and_firefox_see_and_hear_each_other(tmp_path: Path) -> None:
     pcap = tmp_path / "call.pcap"
-    report = run_lab(
-        tmp_path,
-        *("--seconds", str(SECONDS), "--browsers", "chromium,firefox", "--pcap", str(pcap)),
-    )
+    kinds = ("--browsers", "chromium,firefox")
+    report = run_lab(tmp_path, *("--seconds", str(SECONDS), *kinds, "--ipv6", "--pcap", str(pcap)))
     check(report, kinds=("chromium", "firefox"))
     # Both links, both ways: each packet that came in, each that went out.
     assert pcap.stat().st_size > 50 * (report["media_packets_in"] + report["media_packets_out"])
 
 
-def test_whip_and_whep_on_the_socket_path(tmp_path: Path) -> None:
-    report = run_lab(tmp_path, "--seconds", str(SECONDS), "--path", "udp", "--join", "whip")
-    check(report, path="udp", join="whip")
+@pytest.mark.parametrize(("path", "name"), [("xdp", "xdp-native"), ("udp", "udp")])
+def test_whip_in_and_whep_out(tmp_path: Path, path: str, name: str) -> None:
+    report = run_lab(tmp_path, "--seconds", str(SECONDS), "--path", path, "--join", "whip")
+    check(report, path=name, join="whip")
+
+
+@pytest.mark.parametrize("codec", ["vp9", "h264", "av1"])
+def test_the_other_codecs_cross_the_node(tmp_path: Path, codec: str) -> None:
+    check(run_lab(tmp_path, "--seconds", "4", "--codec", codec), codec=codec)
 
 
 def test_what_firefox_cannot_decode_is_told(tmp_path: Path) -> None:
@@ -39,13 +57,38 @@ def test_what_firefox_cannot_decode_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(SIX_TIMEOUT_S + 20)
+@pytest.mark.timeout(MANY_TIMEOUT_S + END_S + 10)
 def test_six_browsers(tmp_path: Path) -> None:
     """Two cores are full at 15 frames a second; then it is done once more at 7."""
     kinds = ("chromium",) * 5 + ("firefox",)
     who = ("--participants", "6", "--browsers", ",".join(kinds))
     options = (*who, "--ipv6", "--seconds", str(SECONDS))
-    check(run_lab(tmp_path, *options, timeout_s=SIX_TIMEOUT_S), kinds=kinds)
+    check(run_lab(tmp_path, *options, timeout_s=MANY_TIMEOUT_S), kinds=kinds)
+
+
+async def test_a_run_that_reaches_its_bound_says_so_and_leaves_nothing(tmp_path: Path) -> None:
+    before, said = leftovers(), list[str]()
+    options = BrowserOptions(out=tmp_path, seconds=600)
+    with pytest.raises(DemoError, match=r"not finish within 16 s(.|\n)*node's last words"):
+        await run_twice(options, said.append, bound_s=CLEAN_UP_S + 6)
+    assert len(said) > 1, "it had begun"
+    assert leftovers() <= before
+
+
+def test_a_run_that_is_told_to_end_leaves_nothing(tmp_path: Path) -> None:
+    before = leftovers()
+    with begin("--out", str(tmp_path), "--seconds", "600") as child:
+        assert child.stderr is not None
+        try:
+            lines = iter(child.stderr.readline, "")
+            heard = any("the node accepts joins" in line for line in lines)
+            within = leftovers()
+        finally:
+            _, words = end(child)
+    assert heard and within > before, "it had begun"
+    assert child.returncode == 130, words
+    assert "everything was cleaned up" in words
+    assert leftovers() <= before
 
 
 @pytest.mark.parametrize(
@@ -56,6 +99,7 @@ def test_six_browsers(tmp_path: Path) -> None:
         ("--join", "pigeonhole"),
         ("--browsers", "chromium,netscape"),
         ("--loss", "5"),
+        ("--loss", "95%"),
         ("--pcap", "/nowhere/at/all.pcap"),
     ],
     ids=lambda arguments: arguments[0],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,13 @@ CODECS = ("vp8", "vp9", "h264", "av1")
 KINDS = tuple(BINARIES)
 JOINS = ("session", "whip")
 PATHS = ("xdp", "udp")
+LOSS_MAX = 0.9
+SECONDS = 10.0  # of media, unless it is asked for more
+FEW = 3  # browsers that two cores serve with ease
+BOUND_S, BOUND_MANY_S = (
+    120.0,
+    240.0,
+)  # of a run in all, with both attempts; of one with more browsers
 
 
 @dataclass(frozen=True)
@@ -34,10 +42,16 @@ class BrowserOptions:
     repair: bool = True  # NACK and RTX are offered
     feedback: bool = True  # transport-wide numbers and their feedback are offered
     ipv6: bool = False
-    seconds: float = 10.0
+    seconds: float = SECONDS
     fps: int = FPS
     pcap: Path | None = None
     out: Path = Path("demo-out")
+
+    @property
+    def bound_s(self) -> float:
+        """So long a run may take in all: both attempts, and what they clean up."""
+        bound_s = BOUND_S if self.participants <= FEW else BOUND_MANY_S
+        return bound_s + 2 * max(0.0, self.seconds - SECONDS)
 
     def large(self, number: int) -> bool:
         """Whether this participant's picture is a large one."""
@@ -51,3 +65,14 @@ class BrowserOptions:
             low = {"rid": "l", "scaleResolutionDownBy": 2, "maxBitrate": LOW_BPS, **mode}
             return [low, {"rid": "h", "maxBitrate": HIGH_BPS, **mode}]
         return None if self.max_bitrate is None else [{"maxBitrate": self.max_bitrate}]
+
+
+def share(text: str) -> float:
+    """Of "5%" or of "0.05", 0 to LOSS_MAX.  ValueError tells what is wrong: a 5 is neither."""
+    try:
+        found = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        found = math.nan
+    if not 0 <= found <= LOSS_MAX:
+        raise ValueError(f"5 % is written 5% or 0.05, and {LOSS_MAX:.0%} is the most")
+    return found

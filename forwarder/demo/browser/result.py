@@ -12,16 +12,13 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 from forwarder.demo.browser.losses import Lost
 from forwarder.demo.browser.options import BrowserOptions
+from forwarder.demo.browser.pace import Seen
 from forwarder.demo.result import Outcome
 
-SLOW_SHARE = 0.8  # a page that painted less than this of what was due is on too slow a machine
-PAUSE_MS = 100  # over the interval; viewers count a freeze from 150 ms on, some of them their own
-IDLE_SHARE = 0.05  # of the processors' time; with less, nobody gets his in time
 GUESS_OFF = 8  # so far off may the guessed number of an encoded frame be
 CODES_SHARE = 0.5  # of the frames encoded while somebody watched, so many must have been read
 FLAWLESS = ("packets_lost", "frames_lost", "freezes")  # zero where nothing is lost on purpose
@@ -31,18 +28,6 @@ counted of the one that encoded most, whichever was watched."""
 LOST_SHARE = 0.01  # of the frames; with repair no more may be lost for good
 UNSUPPORTED = "codec_unsupported"  # a slot's state
 EXPLAINED = ("stun", "dtls", "quic")  # classes of datagrams that belong to the supervisor
-
-
-@dataclass
-class Seen:
-    """One browser's account; `snapshot` is what the page returned after its last packet."""
-
-    id: int
-    name: str
-    version: str
-    snapshot: dict[str, Any]
-    join_ms: list[float]
-    sends: bool = True  # a picture: whether it can encode the codec
 
 
 @dataclass
@@ -63,7 +48,19 @@ class Evidence:
     lost: Lost = field(default_factory=Lost)
 
 
-def conclude(evidence: Evidence) -> Outcome:
+@dataclass
+class Verdict(Outcome):
+    """`unsteady` are those of the faults that a machine that is too slow causes: packets, frames
+    and codes too few, freezes.  For all others no machine is too slow."""
+
+    unsteady: list[str] = field(default_factory=list)
+
+    @property
+    def broken(self) -> list[str]:
+        return [fault for fault in self.faults if fault not in self.unsteady]
+
+
+def conclude(evidence: Evidence) -> Verdict:
     """The JSON object of the contract, and every fault in a sentence."""
     before, after = evidence.before, evidence.after
     pairs = [pair for viewer in evidence.browsers for pair in _pairs(evidence, viewer)]
@@ -91,64 +88,40 @@ def conclude(evidence: Evidence) -> Outcome:
     report["accounting_balanced"] = not imbalances
     report["join_ms"] = [round(ms, 1) for b in evidence.browsers for ms in b.join_ms]
     report["screenshots"] = evidence.screenshots
-    return Outcome(report, imbalances + _faults(evidence, report))
-
-
-def slow(browsers: list[Seen], fps: int, idle_share: float) -> list[str]:
-    """Why the machine was too slow for the call; empty when it was not."""
-    why = []
-    if idle_share < IDLE_SHARE:
-        why.append(f"the processors were idle for {idle_share:.1%} of the call")
-    for browser in browsers:
-        snapshot, name = browser.snapshot, f"browser {browser.id}"
-        if snapshot["painted"] < SLOW_SHARE * snapshot["due"]:
-            why.append(f"{name} painted {snapshot['painted']} of {snapshot['due']} frames")
-        if snapshot["pause_ms"] > 1000 / fps + PAUSE_MS:
-            why.append(f"{name} did not paint for {snapshot['pause_ms']:.0f} ms")
-        pause_ms = (
-            max((now - then for then, now in _neighbours(snapshot["encoded"])), default=0) / 90
-        )
-        if pause_ms > 1000 / fps + PAUSE_MS:
-            why.append(f"{name} did not capture for {pause_ms:.0f} ms")
-        for rtp in snapshot["publish"]["rtp"]:
-            if rtp.get("qualityLimitationDurations", {}).get("cpu", 0) > 0:
-                why.append(f"the encoder of {name} was limited by the processor")
-    return why
-
-
-def _neighbours(encoded: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """RTP timestamps of each frame and the next, unwrapped."""
-    times = [rtp for rtp, _ in encoded]
-    return [(then, then + (now - then) % 2**32) for then, now in pairwise(times)]
+    unsteady = _unsteady(evidence, report)
+    return Verdict(report, imbalances + _faults(evidence, report) + unsteady, unsteady=unsteady)
 
 
 def frames_lost(
     encoded: list[tuple[int, int]],
     rendered: list[tuple[int, int]],
     decoded: list[int],
-    received: list[int],
+    unread: list[int],
     frames_decoded: int,
-) -> int:
-    """By painted number, between the viewer's first and last frame.
+) -> int | None:
+    """By painted number, between the viewer's first and last frame; None when it is not known
+    which encoded frames were rendered.
 
     `encoded` and `rendered` are (RTP timestamp, number) at the publisher and at the viewer; the
     numbers of `encoded` are guesses from times (page.js).  The forwarder adds one offset to the
     timestamps of a stream, so that what was read tells which encoded frame it was.  What is decoded
     was encoded: where both are counted between the same two frames, they differ by the lost ones.
-    A page does not read each decoded frame: Firefox hands none out, and a code may be unreadable.
-    `received` are the RTP timestamps of those that arrived whole; of them at most `frames_decoded`
-    were decoded.
+
+    `decoded` are the numbers read.  Chromium hands out each decoded frame: `unread` are the RTP
+    timestamps of those whose code could not be read.  Firefox shows rendered frames alone: there
+    `unread` are the timestamps of all that arrived whole, so that of a frame which was not rendered
+    is known that it arrived, and that the decoder's own count (`frames_decoded`) has room for it.
     """
     places = _places(encoded, rendered)
     if not places:
-        return 0
+        return None
     (first, low), (last, high) = min(places), max(places)
     taken = sum(1 for number in set(decoded) if low <= number <= high)
-    if received:
-        times = {number: rtp for rtp, number in rendered}
-        begin, end = times[low], times[high]
-        got = sum(1 for rtp in set(received) if (rtp - begin) % 2**32 <= (end - begin) % 2**32)
-        taken = max(taken, min(got, frames_decoded))
+    times = {number: rtp for rtp, number in rendered}
+    begin, end = times[low], times[high]
+    more = set(unread) - set(times.values())
+    between = sum(1 for rtp in more if (rtp - begin) % 2**32 <= (end - begin) % 2**32)
+    taken += min(between, max(0, frames_decoded - taken))
     return max(0, last - first + 1 - taken)
 
 
@@ -178,24 +151,22 @@ def _pairs(evidence: Evidence, viewer: Seen) -> list[dict[str, Any]]:
             (r for r in rtp if r.get("kind") == "video" and "framesDecoded" in r), {}
         )
         audio: dict[str, Any] = next((r for r in rtp if r.get("kind") == "audio"), {})
+        sent, decoded = encoded[view["from"]], video.get("framesDecoded", 0)
+        unread = view["unread"] if view["each_decoded"] else view["received"]
+        lost = frames_lost(sent, view["rendered"], view["decoded"], unread, decoded)
         pairs.append(
             {
                 "from": view["from"],
                 "to": viewer.id,
                 "codec": _codec(view, video),
-                "frames_decoded": video.get("framesDecoded", 0),
+                "frames_decoded": decoded,
                 "codes_read": len(view["rendered"]),
                 "codes_wrong": view["wrong"],
                 "packets_received": sum(r.get("packetsReceived", 0) for r in (video, audio)),
                 "packets_lost": sum(r.get("packetsLost", 0) for r in (video, audio)),
-                "frames_published": len(encoded[view["from"]]),
-                "frames_lost": frames_lost(
-                    encoded[view["from"]],
-                    view["rendered"],
-                    view["decoded"],
-                    view["received"],
-                    video.get("framesDecoded", 0),
-                ),
+                "frames_published": len(sent),
+                # Not known, which is a fault of its own: none of them is seen to have come.
+                "frames_lost": len(sent) if view["rendered"] and lost is None else lost or 0,
                 "freezes": video.get("freezeCount", 0),
                 "audio_energy": round(audio.get("totalAudioEnergy", 0.0), 6),
                 "width": video.get("frameWidth", 0),
@@ -298,48 +269,89 @@ def _imbalances(evidence: Evidence, report: Mapping[str, Any]) -> list[str]:
 
 
 def _faults(evidence: Evidence, report: Mapping[str, Any]) -> list[str]:
-    """What a viewer would call wrong."""
+    """What a viewer would call wrong, on whatever machine."""
     faults = []
     count, codec = len(evidence.browsers), evidence.options.codec
-    lossy = evidence.options.loss > 0
-    by_id = {browser.id: browser for browser in evidence.browsers}
     senders = sum(1 for browser in evidence.browsers if browser.sends)
     if len(report["pairs"]) != senders * (count - 1):
         faults.append(f"{len(report['pairs'])} pairs, not {senders * (count - 1)}")
     for pair in report["pairs"]:
         who = f"{pair['from']} to {pair['to']}"
-        if pair["codec"] == UNSUPPORTED and not by_id[pair["to"]].sends:
+        if _unsupported(evidence, pair):
             if pair["frames_decoded"] or not pair["audio_energy"]:
                 faults.append(f"{who}: a picture that cannot be decoded, or no sound: {pair}")
             continue
-        flawless = OF_LAYERS if pair["from"] == evidence.options.simulcast_by else FLAWLESS
-        for key in ("codes_wrong",) if lossy else ("codes_wrong", *flawless):
-            if pair[key]:
-                faults.append(f"{who}: {key} {pair[key]}")
-        if lossy and evidence.options.repair:
-            lost, published = pair["frames_lost"], pair["frames_published"]
-            if lost > LOST_SHARE * published:
-                faults.append(f"{who}: {lost} of {published} frames were lost for good")
+        if pair["codes_wrong"]:
+            faults.append(f"{who}: codes_wrong {pair['codes_wrong']}")
         for key in ("frames_decoded", "codes_read", "audio_energy"):
             if not pair[key]:
                 faults.append(f"{who}: no {key}")
-        due = min(pair["frames_published"], evidence.options.fps * evidence.options.seconds)
-        if pair["codes_read"] < CODES_SHARE * due and evidence.options.repair:
-            faults.append(f"{who}: only {pair['codes_read']} of {due:g} frames were read")
         if pair["codec"] != codec:
             faults.append(f"{who}: the codec is {pair['codec'] or 'unknown'}, not {codec}")
     for browser in evidence.browsers:
-        if any(c["state"] != "connected" for c in _connections(browser)):
-            faults.append(f"browser {browser.id} lost a connection")
+        faults += lost_or_wrong(browser) + _unplaced(evidence, browser)
         # Nobody moves here: a page that looks for another way has lost count of what arrives.
         session = browser.snapshot.get("session")
-        if session and session["restarts"] and not lossy:
+        if session and session["restarts"] and not evidence.options.loss:
             faults.append(f"browser {browser.id} restarted ICE {session['restarts']} times")
-        for view in browser.snapshot["views"]:
-            for wrong in view["wrong_seen"]:
-                faults.append(f"{view['from']} to {browser.id}: a wrong code: {wrong}")
     if bad := [status for status in evidence.delete_statuses if status // 100 != 2]:
         faults.append(f"DELETE was answered {bad}")
     if evidence.node_exit != 0:
         faults.append(f"`vcfwd up` ended with exit status {evidence.node_exit}")
     return faults
+
+
+def _unsteady(evidence: Evidence, report: Mapping[str, Any]) -> list[str]:
+    """What a viewer would call wrong, and a machine that is too slow causes as well."""
+    faults, options = [], evidence.options
+    for pair in report["pairs"]:
+        who = f"{pair['from']} to {pair['to']}"
+        if _unsupported(evidence, pair):
+            continue
+        flawless = OF_LAYERS if pair["from"] == options.simulcast_by else FLAWLESS
+        faults += [f"{who}: {k} {pair[k]}" for k in flawless if pair[k] and not options.loss]
+        if options.loss and options.repair:
+            lost, published = pair["frames_lost"], pair["frames_published"]
+            if lost > LOST_SHARE * published:
+                faults.append(f"{who}: {lost} of {published} frames were lost for good")
+        due = min(pair["frames_published"], options.fps * options.seconds)
+        if pair["codes_read"] < CODES_SHARE * due and options.repair:
+            faults.append(f"{who}: only {pair['codes_read']} of {due:g} frames were read")
+    return faults
+
+
+def _unsupported(evidence: Evidence, pair: Mapping[str, Any]) -> bool:
+    """Whether the viewer was told, and rightly, that it cannot decode the picture."""
+    viewer = next(browser for browser in evidence.browsers if browser.id == pair["to"])
+    return bool(pair["codec"] == UNSUPPORTED and not viewer.sends)
+
+
+def _unplaced(evidence: Evidence, browser: Seen) -> list[str]:
+    encoded = {one.id: one.snapshot["encoded"] for one in evidence.browsers}
+    return [
+        f"{view['from']} to {browser.id}: no frame that was read is one that was encoded, so it is "
+        "not known how many were lost"
+        for view in browser.snapshot["views"]
+        if view["rendered"] and not _places(encoded[view["from"]], view["rendered"])
+    ]
+
+
+def lost_or_wrong(browser: Seen) -> list[str]:
+    """A connection that is not there, pictures of somebody else."""
+    faults = []
+    if any(c["state"] != "connected" for c in _connections(browser)):
+        faults.append(f"browser {browser.id} lost a connection")
+    for view in browser.snapshot["views"]:
+        for wrong in view["wrong_seen"]:
+            faults.append(f"{view['from']} to {browser.id}: a wrong code: {wrong}")
+    return faults
+
+
+def other_codecs(browser: Seen, codec: str) -> list[str]:
+    """What it sees in another codec than this one, as far as it knows."""
+    return [
+        f"{view['from']} to {browser.id}: the codec is {entry['codec']}, not {codec}"
+        for view in browser.snapshot["views"]
+        for entry in view["statistics"]["rtp"]
+        if entry["kind"] == "video" and entry["codec"] and _codec(view, entry) != codec
+    ]

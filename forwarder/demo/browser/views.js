@@ -76,6 +76,8 @@ class View {
     this.from = from;
     this.rendered = new Map(); // RTP timestamps of rendered frames by the number read from them
     this.decoded = new Set(); // numbers of all decoded frames, rendered or not
+    this.unread = new Set(); // RTP timestamps of decoded frames without a legible code
+    this.eachDecoded = false; // whether the browser hands out each decoded frame
     this.received = new Set(); // RTP timestamps of frames for the decoder
     this.layers = new Map(); // rendered frames by their height
     this.wrong = 0;
@@ -94,7 +96,8 @@ class View {
     return {
       from: this.from, wrong: this.wrong, wrong_seen: this.wrongSeen, wrong_picture: this.wrongPicture ?? null,
       rendered: [...this.rendered].map(([number, rtp]) => [rtp, number]),
-      decoded: [...new Set([...this.rendered.keys(), ...this.decoded])], received: [...this.received],
+      decoded: [...new Set([...this.rendered.keys(), ...this.decoded])], unread: [...this.unread],
+      each_decoded: this.eachDecoded, received: [...this.received],
       layers: Object.fromEntries(this.layers), state: this.state,
     };
   }
@@ -158,10 +161,13 @@ class Screen {
     for (;;) {
       const { value, done } = await frames.read();
       if (done) return;
-      const code = this.reader.read(value);
+      const code = this.reader.read(value), rtp = value.metadata?.().rtpTimestamp;
       value.close();
-      const view = this.owner(code);
-      if (view && view.decoded.size < READ_MAX) view.decoded.add(code.number);
+      const view = code ? this.owner(code) : this.view;
+      if (!view || view.decoded.size + view.unread.size >= READ_MAX) continue;
+      view.eachDecoded = true;
+      if (code) view.decoded.add(code.number);
+      else if (rtp !== undefined) view.unread.add(rtp);
     }
   }
 
