@@ -1,5 +1,5 @@
 """WHIP and WHEP by a client of bad manners: whatever it sends, it is told what is wrong with that,
-and nobody else notices.
+as the OpenAPI document has it, and nobody else notices.
 
 `VCFWD_FUZZ_CASES=20000 .venv/bin/python -m pytest tests/contract/test_whip_fuzz.py --timeout=0`
 runs for long; a case that fails is named by its number.
@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 from bare_peer import Peer
 from node_kit import Site, call_on, node_of
+from test_api_schema import OPERATIONS
 from webrtc_kit import FRAGMENT, SDP, http
 
 from forwarder.rooms.roles import Role
@@ -43,6 +44,14 @@ TYPES = (SDP.encode(),) * 15 + (
 QUERIES = ("",) * 6 + ("?layer=low", "?participant=", "?layer=" + "9" * 2000, "?%00=%ff", "?&=;#")
 TOLD = {400, 401, 403, 404, 405, 406, 409, 412, 413, 415, 422, 428}
 """What a client may be told; 429 and 503 are for what is too much."""
+DECLARED = {one.label: {int(s) for s in one.definition.raw["responses"]} for one in OPERATIONS}
+
+
+def declared(request: httpx.Request) -> set[int]:
+    """What the document names for the request."""
+    kind, _, rest = request.url.raw_path.decode().partition("?")[0].strip("/").partition("/")
+    last = "/{resource}" if "/" in rest else ""
+    return DECLARED.get(f"{request.method} /{kind}/{{room}}{last}", {404, 405})
 
 
 class Rude:
@@ -85,6 +94,7 @@ async def test_no_request_is_a_fault_of_the_node(tmp_path: Path) -> None:
         for case in cases(150):
             answer = await client.send(rude.request(client, case))
             seen[answer.status_code] += 1
+            assert answer.status_code in declared(answer.request), (case, answer.text)
             assert answer.status_code in TOLD | {200, 201, 204, 429, 503}, (case, answer.text)
             if answer.status_code in TOLD and answer.status_code != 405:
                 assert len(answer.json()["message"]) > 10, (case, answer.text)
