@@ -7,7 +7,6 @@ import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from forwarder.host.root import Host
     from forwarder.host.site import Survey
 
+UNTOLD: Final = 2
 BAD_ARGUMENTS: Final = 3
 # click's, under whichever name typer keeps it
 _UsageError: Any = typer.BadParameter.__mro__[1]
@@ -81,17 +81,21 @@ class Place:
         if config is not None:
             self.options += ["--config", str(config.resolve())]
 
-    def survey(self, nics: list[str] | None) -> Survey:
+    def survey(self, nics: list[str] | None, *, confirmed: bool = False) -> Survey:
         from forwarder.host import site
 
-        return site.survey(self.host, self.config, nics or (), given=self.given)
+        return site.survey(
+            self.host, self.config, nics or (), given=self.given, confirmed=confirmed
+        )
 
 
 @contextmanager
-def _told(command: str, *, arguments: bool = False) -> Iterator[None]:
+def _told(command: str, *, arguments: bool = False, otherwise: int = 1) -> Iterator[None]:
     """Errors as one sentence on stderr; 3 for wrong arguments (`arguments`: whatever it is)."""
     from forwarder.errors import ConfigError, VcfwdError
     from forwarder.host.devices import NoSuchNic
+    from forwarder.host.layout import WrongCores
+    from forwarder.host.root import NoCapture
     from forwarder.host.stages import NoSuchStage
 
     try:
@@ -102,24 +106,26 @@ def _told(command: str, *, arguments: bool = False) -> Iterator[None]:
         raise typer.Exit(BAD_ARGUMENTS) from error
     except VcfwdError as error:
         print(f"vcfwd tune {command}: {error}", file=sys.stderr)
-        wrong = arguments or isinstance(error, NoSuchNic | NoSuchStage)
-        raise typer.Exit(BAD_ARGUMENTS if wrong else 1) from error
+        named = NoSuchNic | NoSuchStage | WrongCores | NoCapture
+        wrong = arguments or isinstance(error, named)
+        raise typer.Exit(BAD_ARGUMENTS if wrong else otherwise) from error
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"vcfwd tune {command}: {where}{error.strerror or error}", file=sys.stderr)
-        raise typer.Exit(1) from error
+        raise typer.Exit(otherwise) from error
 
 
 @contextmanager
 def _opened(
-    command: str, config: Path | None, root: Path, nics: list[str] | None
-) -> Iterator[tuple[Place, Survey]]:
-    """The place and what the command is about: what is wrong with those is wrong arguments."""
+    command: str, config: Path | None, root: Path, nics: list[str] | None, *,
+    confirmed: bool = False, otherwise: int = 1,
+) -> Iterator[tuple[Place, Survey]]:  # fmt: skip
+    """The place and what the command is about.  A place that is not there is a wrong argument, as
+    are names of what the host does not have; a host that cannot be read ends with `otherwise`."""
     with _told(command, arguments=True):
         place = Place(config, root)
-        survey = place.survey(nics)
-    with _told(command):
-        yield place, survey
+    with _told(command, otherwise=otherwise):
+        yield place, place.survey(nics, confirmed=confirmed)
 
 
 @app.command()
@@ -133,6 +139,7 @@ def show(config: ConfigFile = None, root: Root = HERE, json_: Json = False) -> N
 
     with _told("show", arguments=True):
         host = Place(config, root).host
+    with _told("show"):
         found = facts.gather(host)
     if json_:
         print(json.dumps(facts.as_json(found)))
@@ -180,7 +187,7 @@ def check(
 
     with _told("check", arguments=True):
         chosen = select(stage or ())
-    with _opened("check", config, root, nic) as (_, survey):
+    with _opened("check", config, root, nic, otherwise=UNTOLD) as (_, survey):
         found = verdicts.check(survey.site, chosen)
     status = verdicts.status(found)
     if json_:
@@ -217,8 +224,9 @@ def apply(
 
     with _told("apply", arguments=True):
         chosen = select(stage or ())
-    with _opened("apply", config, root, nic) as (place, survey):
-        site = replace(survey.site, confirmed=confirm_ is not None)
+    sure = confirm_ is not None
+    with _opened("apply", config, root, nic, confirmed=sure) as (place, survey):
+        site = survey.site
         for note in survey.notes:
             print(note, file=sys.stderr)
         if dry_run:

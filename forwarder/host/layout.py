@@ -21,6 +21,10 @@ WORKERS_MAX = 16
 """Worker threads of a data plane (VC_WORKERS_MAX)."""
 
 
+class WrongCores(HostError):
+    """The configuration names cores that cannot be had: the argument is wrong, not the host."""
+
+
 @dataclass(frozen=True)
 class Worker:
     """A worker's core, its NUMA node, and the NIC whose queues it is there for (empty: none)."""
@@ -73,7 +77,7 @@ def spread(homes: Mapping[str, int], count: int, nodes: Sequence[int] = ()) -> S
     """Shares `count` workers among NICs on their nodes (`homes`).
 
     A node gets the workers whose cores lie on it (`nodes`: of each worker's core), or an even share
-    when they are not pinned.  HostError: a worker would serve none of the NICs.
+    when they are not pinned.  WrongCores: a worker would serve none of the NICs.
     """
     order = tuple(range(count))
     together = Spread(order, dict.fromkeys(homes, (0, count)))
@@ -95,7 +99,7 @@ def spread(homes: Mapping[str, int], count: int, nodes: Sequence[int] = ()) -> S
         return Spread(order, together.shares, why)
     lost = sorted(set(nodes) - set(groups))
     if lost:
-        raise HostError(
+        raise WrongCores(
             f"dataplane.cpus names a core on NUMA node {lost[0]}, where none of the interfaces is: "
             f"a worker there would serve none; take cores of node {' or '.join(map(str, groups))}"
         )
@@ -119,18 +123,18 @@ def choose(
     pinned: Sequence[int] = (),
     housekeeping: Sequence[int] = (),
 ) -> Layout:
-    """`count` workers (0: as many as fit), or those `pinned`; HostError: no such cores."""
+    """`count` workers (0: as many as fit), or those `pinned`; WrongCores: no such cores."""
     online = [cpu.number for cpu in facts.cpus]
     for what, cpus in (("dataplane.cpus", pinned), ("tune.housekeeping", housekeeping)):
         gone = sorted(set(cpus) - set(online))
         if gone:
-            raise HostError(
+            raise WrongCores(
                 f"{what} names core {cpulist.show(gone)}, which this host does not have: "
                 f"it has {cpulist.show(online)}"
             )
     both = sorted(set(pinned) & set(housekeeping))
     if both and len(online) > 1:
-        raise HostError(
+        raise WrongCores(
             f"core {cpulist.show(both)} is in dataplane.cpus and in tune.housekeeping: "
             "a core works or keeps house"
         )

@@ -29,6 +29,10 @@ class Unreadable(HostError):
     """A value that only root may read; nothing is known about it."""
 
 
+class NoCapture(HostError):
+    """What --root names is not what `tune capture` writes: the argument is wrong, not a host."""
+
+
 class Nics(Protocol):
     """What net.ethtool.Ethtool and a capture have in common."""
 
@@ -68,9 +72,9 @@ class CapturedNics:
         except FileNotFoundError:
             return {}
         except ValueError as error:
-            raise HostError(f"{self._file}: not JSON: {error}: take the capture again") from error
+            raise NoCapture(f"{self._file}: not JSON: {error}: take the capture again") from error
         if not isinstance(found, dict) or not all(map(_is_nic, found.values())):
-            raise HostError(f"{self._file}: not what `tune capture` writes: take the capture again")
+            raise NoCapture(f"{self._file}: not what `tune capture` writes: take the capture again")
         return found
 
     def read(self, nic: str) -> dict[str, Any]:
@@ -109,7 +113,7 @@ class Host:
         self.root = Path(root)
         self.live = self.root == Path("/")
         if not self.root.is_dir():
-            raise HostError(f"{self.root}: no such directory: give one that `tune capture` wrote")
+            raise NoCapture(f"{self.root}: no such directory: give one that `tune capture` wrote")
         self._nics = nics
 
     @property

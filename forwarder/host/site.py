@@ -1,7 +1,8 @@
 """What a command is about: the host, the NICs that count, the cores, and the notes on both.
 
 Without --nic: the configured interfaces; else every physical NIC that is not management; else the
-host's stages, with those steps of the management NICs that do not reset a link.
+host's stages.  Of a management NIC that --nic does not name only those steps that do not reset its
+link, so that an apply at boot does what may be done and ends well.
 """
 
 from __future__ import annotations
@@ -25,10 +26,18 @@ class Survey:
     notes: tuple[str, ...]
 
 
-def survey(host: Host, config: Config, asked: Sequence[str] = (), *, given: bool = False) -> Survey:
-    """`asked`: --nic; `given`: the configuration is of a file, so its count of workers counts.
+def survey(
+    host: Host,
+    config: Config,
+    asked: Sequence[str] = (),
+    *,
+    given: bool = False,
+    confirmed: bool = False,
+) -> Survey:
+    """`asked`: --nic; `given`: the configuration is of a file, so its count of workers counts;
+    `confirmed`: --confirm, so configured management NICs are reset too.
 
-    NoSuchNic, HostError: an interface or a core does not exist."""
+    NoSuchNic, WrongCores: an interface or a core does not exist."""
     found = facts.gather(host)
     kept = management.find(host, found.nics, config.tune.management)
     notes: list[str] = []
@@ -39,7 +48,14 @@ def survey(host: Host, config: Config, asked: Sequence[str] = (), *, given: bool
         )
     names, parents = _targets(found, asked or config.network.interfaces)
     guarded: frozenset[str] = frozenset()
-    if not names:
+    if names and not asked and not confirmed:
+        guarded = frozenset(names) & frozenset(kept)
+        notes += [
+            f"{name}: {kept[name]}, so it is management: of its steps only those that do not reset "
+            f"its link; --nic {name} plans them all, and apply does them with --confirm SECONDS"
+            for name in names if name in guarded
+        ]  # fmt: skip
+    elif not names:
         physical = [nic.name for nic in found.nics.values() if nic.kind == "physical"]
         names = [name for name in physical if name not in kept]
         if not names and physical:
@@ -73,6 +89,7 @@ def survey(host: Host, config: Config, asked: Sequence[str] = (), *, given: bool
         management=kept,
         guarded=guarded,
         vlan_parents=parents,
+        confirmed=confirmed,
     )
     return Survey(site, tuple(notes))
 

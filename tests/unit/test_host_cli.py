@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from forwarder.cli.app import app
 from forwarder.host import stages
+from forwarder.host.root import Host, Unreadable
 
 STEP = {"stage", "current", "wanted", "why", "shell", "risk"}
 
@@ -98,6 +99,26 @@ def test_check_that_cannot_tell_ends_with_two(tmp_path):
     assert check("thp", "sysctls", "nothing") == 3, "and wrong arguments before all"
 
 
+@pytest.mark.parametrize("fault", [Unreadable("only root"), OSError(5, "Input/output error")])
+def test_a_host_that_cannot_be_read_is_no_wrong_argument(fault, tmp_path, monkeypatch):
+    def names(self: Host, name: str) -> list[str]:
+        raise fault
+
+    root = copied(CLOUD, tmp_path)
+    monkeypatch.setattr(Host, "names", names)
+    for words, status in ((["check"], 2), (["plan"], 1), (["apply"], 1), (["show"], 1)):
+        said = run(*words, "--root", root, expect=status)
+        assert str(getattr(fault, "strerror", None) or fault) in said
+    assert not (root / "var").exists()
+
+
+def test_a_folder_that_is_no_capture_is_a_wrong_argument(tmp_path):
+    root = copied(CLOUD, tmp_path)
+    (root / "ethtool.json").write_text("{torn")
+    for command in ("check", "plan", "show", "apply"):
+        assert "not JSON" in run(command, "--root", root, expect=3)
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -124,6 +145,35 @@ def test_cores_that_do_not_exist(tmp_path):
     file.write_text("[dataplane]\ncpus = [99]\nworkers = 1\n")
     told = run("check", "--config", file, "--root", FIXTURES / VM, expect=3)
     assert "names core 99, which this host does not have: it has 0-3" in told
+
+
+def test_cores_that_serve_no_nic(tmp_path):
+    file = tmp_path / "node.toml"
+    file.write_text("[dataplane]\ncpus = [0]\nworkers = 1\n[tune]\nhousekeeping = [0]\n")
+    told = run("check", "--config", file, "--root", FIXTURES / VM, expect=3)
+    assert "core 0 is in dataplane.cpus and in tune.housekeeping" in told
+
+
+def test_a_configured_management_nic_is_tuned_but_never_reset(tmp_path):
+    """As vcfwd-tune.service does it on a server with one NIC: each boot, and it ends well."""
+    root, file = copied(ENA, tmp_path), tmp_path / "node.toml"
+    file.write_text('[network]\ninterfaces = ["ens5"]\n')
+    told = run("plan", "--config", file, "--root", root)
+    assert "ens5: it carries the default route, so it is management: of its steps only" in told
+    told = run("apply", "--config", file, "--root", root)
+    assert "--nic ens5 plans them all, and apply does them with --confirm" in told
+    assert tool(root, "ens5")["channels"]["combined_count"] == 4, "that would reset its link"
+    assert tool(root, "ens5")["rings"]["rx"] == 1024
+    assert tool(root, "ens5")["coalesce"]["use_adaptive_rx"] == 0, "this does not"
+    checked = out("check", "channels", "--json", "--config", file, "--root", root)
+    assert checked["stages"][0]["state"] == "not-applicable"
+    assert "--nic ens5 with --confirm SECONDS does it" in checked["stages"][0]["sentence"]
+
+    refused = run("apply", "channels", "--nic", "ens5", "--config", file, "--root", root, expect=1)
+    assert "ens5 is a management NIC (it carries the default route)" in refused
+    run("apply", "channels", "--confirm", "3600", "--config", file, "--root", root)
+    assert tool(root, "ens5")["channels"]["combined_count"] == 1, "confirmed: the other steps too"
+    end_clocks(root)
 
 
 def test_a_root_that_is_not_there():
@@ -221,16 +271,23 @@ def test_what_is_confirmed_stays(tmp_path):
     root = copied(ENA, tmp_path)
     run("apply", "channels", "--nic", "ens5", "--confirm", "3600", "--root", root)
     run("confirm", "--root", root)
-    folder = root / "var/lib/vcfwd/tune"
-    token = json.loads((folder / "journal.jsonl").read_text().splitlines()[0])["apply"]
+    token = last_apply(root)
     run("revert", "--unconfirmed", token, "--root", root)  # the clock comes too late
     assert tool(root, "ens5")["channels"]["combined_count"] == 1
-    clocks = [
-        pid for pid in map(int, filter(str.isdecimal, os.listdir("/proc")))
-        if token.encode() in command_line(pid)
-    ]  # fmt: skip
-    for pid in clocks:  # the one that would wait an hour
-        os.kill(pid, 15)
+    end_clocks(root)
+
+
+def last_apply(root: Path) -> str:
+    lines = (root / "var/lib/vcfwd/tune/journal.jsonl").read_text().splitlines()
+    return [each["apply"] for each in map(json.loads, lines) if each["event"] == "intend"][-1]
+
+
+def end_clocks(root: Path) -> None:
+    """The process that would wait for an hour before it takes the last apply back."""
+    token = last_apply(root).encode()
+    for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))):
+        if token in command_line(pid):
+            os.kill(pid, 15)
 
 
 def command_line(pid: int) -> bytes:
