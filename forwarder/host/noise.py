@@ -1,10 +1,17 @@
-"""Small things that wake every core: the console's cursor, polling for corrected memory errors."""
+"""Small things that stop a core: the console's cursor and messages, polling for memory errors."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from forwarder.host import settings
+from forwarder.host.root import Unreadable
 from forwarder.host.stage import Site, Stage, Step
 
 _MCE = "/sys/devices/system/machinecheck"
+_PRINTK = "text:/proc/sys/kernel/printk"
+CONSOLE_LEVEL = 4
+"""Messages of this level and above (warnings, notices) stay off the console; errors come."""
 
 
 class Noise(Stage):
@@ -17,7 +24,20 @@ class Noise(Stage):
         for cpu in site.layout.cpus:
             why = "polling for corrected errors stops the worker (errors still raise interrupts)"
             found += self.steps(site, f"text:{_MCE}/machinecheck{cpu}/ignore_ce", "1", why)
-        return self.found(found, "there is no console cursor and no machine check here")
+        found += self._console(site)
+        return self.found(found, "there is no console and no machine check here")
+
+    def _console(self, site: Site) -> Iterator[Step]:
+        """Four numbers, of which the first is the console's level; a lower one stays."""
+        try:
+            words = (settings.read(site.host, _PRINTK) or "").split()
+        except Unreadable:
+            return
+        if not words or not words[0].isdecimal():
+            return
+        level = min(int(words[0]), CONSOLE_LEVEL)
+        why = "a core that has something to print draws it on the console itself"
+        yield from self.steps(site, _PRINTK, " ".join([str(level), *words[1:]]), why)
 
 
 STAGE = Noise()

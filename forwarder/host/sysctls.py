@@ -1,12 +1,16 @@
 """Sysctls: what disturbs a core that polls, and buffers that are too small.
 
 `least`: a larger value stays.  Sources: tuned's network-latency and cpu-partitioning profiles;
-SCHED_FIFO with the default sched_rt_runtime_us stands still 50 ms in each second (measured).
+SCHED_FIFO with the default sched_rt_runtime_us stands still 50 ms in each second (measured); from
+Linux 6.12 the same 50 ms are the fair server's, which only debugfs can switch off.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from forwarder.host import settings
+from forwarder.host.root import Unreadable
 from forwarder.host.stage import Site, Stage, Step
 
 VALUES = (
@@ -24,6 +28,8 @@ POLLING = (
     ("net/core/busy_poll", 50, True, "sockets of a polled queue poll too"),
 )
 FIFO = ("kernel/sched_rt_runtime_us", -1, False, "a FIFO worker stands still 50 ms each second")
+FAIR_SERVER = "/sys/kernel/debug/sched/fair_server"
+FAIR_SERVER_SINCE = (6, 12)
 
 
 class Sysctls(Stage):
@@ -39,7 +45,22 @@ class Sysctls(Stage):
             now = settings.read(site.host, key) or ""
             enough = least and now.lstrip("-").isdecimal() and int(now) >= value
             found += self.steps(site, key, now if enough else str(value), why)
+        if site.wishes.fifo and site.facts.release >= FAIR_SERVER_SINCE:
+            found += self._fair_server(site)
         return self.found(found, "the kernel shows none of our sysctls")
+
+    def _fair_server(self, site: Site) -> Iterator[Step]:
+        """Of each worker's core, where debugfs is mounted and shows it: a locked-down kernel lists
+        the files and gives none to anybody."""
+        try:
+            shown = bool(site.host.names(FAIR_SERVER))
+        except Unreadable:
+            shown = False  # root may know
+        for cpu in site.layout.cpus:
+            key = f"text:{FAIR_SERVER}/cpu{cpu}/runtime"
+            for step in self.steps(site, key, "0", FIFO[3]):
+                if step.current is not None or not shown:
+                    yield step
 
 
 STAGE = Sysctls()

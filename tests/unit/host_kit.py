@@ -75,5 +75,7 @@ def tree(root: Path) -> dict[str, str]:
             text = path.read_text().strip()
             if name.endswith("transparent_hugepage/enabled"):
                 text = text.partition("[")[2].partition("]")[0] or text
+            if name.endswith("kernel/printk"):
+                text = " ".join(text.split())
             found[name] = "0" if text in ("", "0") else text
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -15,19 +16,107 @@ from forwarder.host.root import Host
 from forwarder.host.stage import REBOOT, RESETS, Stage
 from forwarder.host.watch import Latency
 
-# What notes on tuning name, and the stage that has it.
-KNOBS = {
-    "channels", "rss", "ntuple", "rings", "coalesce", "offloads", "napi", "threaded", "xps", "irq",
-    "irqbalance", "workqueues", "isolation", "governor", "cstates", "smt", "sysctls", "hugepages",
-    "thp", "memlock", "boot", "noise",
-}  # fmt: skip
+README = Path(__file__).parents[2] / "README.md"
+
+# Every knob of our table of them (its rows in its order), the stage that has it, and what its step
+# says: a part of its key, or of its value.
+TABLE = (
+    ("queues", "channels", r"ethtool:\S+:channels\.combined_count"),
+    ("RSS table", "rss", r"ethtool:\S+:rss\.table"),
+    ("ports in the hash", "rss", r"ethtool:\S+:hash\.udp4=sdfn"),
+    ("hash, IPv6", "rss", r"ethtool:\S+:hash\.udp6=sdfn"),
+    ("ntuple on", "ntuple", r"features\.rx-ntuple-filter=on"),
+    ("ntuple rule", "ntuple", r"ethtool:\S+:rules\.4433="),
+    ("receive ring", "rings", r"rings\.rx=(1024|2048)"),
+    ("transmit ring", "rings", r"rings\.tx="),
+    ("adaptive coalescing", "coalesce", r"coalesce\.use_adaptive_rx=0"),
+    ("rx-usecs", "coalesce", r"coalesce\.rx_usecs=[0-8]$"),
+    ("GRO forwarding", "offloads", r"features\.rx-udp-gro-forwarding=off"),
+    ("LRO", "offloads", r"features\.rx-lro=off"),
+    ("tx-gre-seg", "offloads", r"features\.tx-gre-segmentation=off"),
+    ("napi_defer_hard_irqs", "napi", r"napi_defer_hard_irqs=100"),
+    ("gro_flush_timeout", "napi", r"gro_flush_timeout=200000"),
+    ("each NAPI", "napi", r"ethtool:\S+:napi\.0\.defer_hard_irqs=100"),
+    ("threaded NAPI", "threaded", r"/threaded=0"),
+    ("XPS", "xps", r"/xps_cpus="),
+    ("RPS", "xps", r"/rps_cpus="),
+    ("IRQ affinity", "irq", r"irq:\S+:TxRx:\d+="),
+    ("irqbalance", "irqbalance", r"IRQBALANCE_BANNED_CPULIST="),
+    ("unbound workqueues", "workqueues", r"workqueue/cpumask="),
+    ("writeback's", "workqueues", r"workqueue/writeback/cpumask="),
+    ("cpuset", "isolation", r"AllowedCPUs="),
+    ("its partition", "isolation", r"cpuset\.cpus\.partition=isolated"),
+    ("isolcpus", "boot", r"isolcpus=managed_irq,domain,"),
+    ("nohz_full", "boot", r"nohz_full="),
+    ("rcu_nocbs", "boot", r"rcu_nocbs="),
+    ("irqaffinity", "boot", r"irqaffinity="),
+    ("skew_tick", "boot", r"skew_tick=1"),
+    ("tsc", "boot", r"tsc=reliable"),
+    ("nosoftlockup", "boot", r"nosoftlockup"),
+    ("governor", "governor", r"scaling_governor=performance"),
+    ("EPB", "governor", r"energy_perf_bias=0"),
+    ("least speed", "governor", r"intel_pstate/min_perf_pct=100"),
+    ("boost", "governor", r"cpufreq/boost=1"),
+    ("deep sleep", "cstates", r"cpuidle/state\d/disable=1"),
+    ("real-time budget", "sysctls", r"sched_rt_runtime_us=-1"),
+    ("fair server", "sysctls", r"sched/fair_server/cpu\d+/runtime=0"),
+    ("NUMA balancing", "sysctls", r"kernel/numa_balancing=0"),
+    ("timers", "sysctls", r"kernel/timer_migration=0"),
+    ("watchdog", "sysctls", r"kernel/nmi_watchdog=0"),
+    ("statistics", "sysctls", r"vm/stat_interval=10"),
+    ("busy_read", "sysctls", r"net/core/busy_read=50"),
+    ("busy_poll", "sysctls", r"net/core/busy_poll=50"),
+    ("JIT", "sysctls", r"net/core/bpf_jit_enable=1"),
+    ("receive buffers", "sysctls", r"net/core/rmem_max=\d{7}"),
+    ("transmit buffers", "sysctls", r"net/core/wmem_max=\d{7}"),
+    ("backlog", "sysctls", r"net/core/netdev_max_backlog=10000"),
+    ("THP", "thp", r"transparent_hugepage/enabled=never"),
+    ("huge pages", "hugepages", r"node\d+/hugepages/hugepages-2048kB/nr_hugepages="),
+    ("cursor", "noise", r"fbcon/cursor_blink=0"),
+    ("printk", "noise", r"kernel/printk=4 "),
+    ("MCE", "noise", r"ignore_ce=1"),
+    ("memlock", "memlock", r"LimitMEMLOCK=infinity"),
+)
+# No setting that is written: a choice of cores, a file that `watch` holds, what the programs do
+# themselves.
+ELSEWHERE = {"SMT": "smt"}
+LEFT_OUT = ("intel_pstate=disable", "tx-udp-segmentation", "route_localnet")
+"""What the table has and we do not set: README says why."""
 
 
-def test_every_concern_is_there():
-    assert set(stages.BY_NAME) == KNOBS
+@pytest.fixture(scope="module")
+def everything() -> dict[str, list[str]]:
+    """Stage -> `key=value` of each step that it plans on any host, for a data plane that polls
+    in the real-time class."""
+    conf = settings(dataplane_busy_poll=True, dataplane_scheduler="fifo")
+    found: dict[str, list[str]] = {}
+    for name in NAMES:
+        tuned = Tuned(FIXTURES / name)
+        physical = [n.name for n in tuned.survey().site.facts.nics.values() if n.kind == "physical"]
+        for nics in ((), physical):
+            for step in steps(tuned.survey(*nics, conf=conf)):
+                found.setdefault(step.stage, []).append(f"{step.key}={step.wanted}")
+    return found
 
 
-@pytest.mark.parametrize("name", sorted(KNOBS))
+@pytest.mark.parametrize(("knob", "stage", "said"), TABLE, ids=[row[0] for row in TABLE])
+def test_every_knob_has_its_stage(knob, stage, said, everything):
+    assert any(re.search(said, line) for line in everything[stage]), f"nobody sets {knob}"
+
+
+def test_every_stage_is_there_for_a_knob(everything):
+    assert set(stages.BY_NAME) == {row[1] for row in TABLE} | set(ELSEWHERE.values())
+    assert not set(everything) & set(ELSEWHERE.values())
+
+
+@pytest.mark.parametrize("knob", LEFT_OUT)
+def test_a_knob_that_is_left_out_is_named(knob, everything):
+    assert not any(knob in line for lines in everything.values() for line in lines)
+    part = README.read_text().partition("## Run it on bare metal")[2].partition("\n## ")[0]
+    assert knob in part.partition("Left out")[2]
+
+
+@pytest.mark.parametrize("name", sorted(stages.BY_NAME))
 def test_one_file_one_shape(name):
     stage = stages.BY_NAME[name]
     module = import_module(f"forwarder.host.{name}")

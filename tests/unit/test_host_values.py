@@ -8,16 +8,18 @@ import pytest
 from host_kit import EPYC, FIXTURES, XEON, Tuned, copied, settings
 
 from forwarder.host.describe import steps
+from forwarder.host.root import Host, Unreadable
 from forwarder.host.stages import BY_NAME
 
 CPU, NET = "/sys/devices/system/cpu", "/sys/class/net/ens1f0"
+FAIR = "/sys/kernel/debug/sched/fair_server"
 PINNED = dict(dataplane_workers=2, dataplane_cpus=[2, 3], tune_housekeeping=[4, 5])
 # Cores 2 and 3 work (their siblings are 10 and 11), 4 and 5 keep house.
 WANTED = {
     "boot": {"file:/etc/default/grub.d/60-vcfwd.cfg":
              'GRUB_CMDLINE_LINUX_DEFAULT="$GRUB_CMDLINE_LINUX_DEFAULT '
              'isolcpus=managed_irq,domain,2-3 nohz_full=2-3 rcu_nocbs=2-3 irqaffinity=4-5 '
-             'skew_tick=1 nosoftlockup"'},
+             'skew_tick=1 nosoftlockup tsc=reliable"'},
     "workqueues": {f"mask:/sys/devices/virtual/workqueue/{name}cpumask": "4-5"
                    for name in ("", "writeback/")},
     "isolation": {
@@ -34,14 +36,16 @@ WANTED = {
         ("net/core/wmem_max", "4194304"), ("net/core/netdev_max_backlog", "10000"),
     )},
     "noise": {f"text:/sys/devices/system/machinecheck/machinecheck{c}/ignore_ce": "1"
-              for c in (2, 3)},
+              for c in (2, 3)} | {"text:/proc/sys/kernel/printk": "4 4 1 7"},
     # 8192 frames of 4 KiB for each of two workers, as zero-copy takes whole pages.
     "hugepages": {"text:/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages":
                   "32"},
     "thp": {"choice:/sys/kernel/mm/transparent_hugepage/enabled": "never"},
     "memlock": {"file:/etc/systemd/system/vcfwd-dataplane.service.d/60-vcfwd-memlock.conf":
                 "[Service]\nLimitMEMLOCK=infinity"},
-    "governor": {f"text:{CPU}/cpu{c}/cpufreq/scaling_governor": "performance" for c in (2, 3)},
+    "governor": {f"text:{CPU}/cpu{c}/cpufreq/scaling_governor": "performance" for c in (2, 3)}
+    | {f"text:{CPU}/cpu{c}/power/energy_perf_bias": "0" for c in (2, 3)}
+    | {f"text:{CPU}/intel_pstate/min_perf_pct": "100"},
     # state1 wakes in 2 us, state2 in 133.
     "cstates": {f"text:{CPU}/cpu{c}/cpuidle/state2/disable": "1" for c in (2, 3)},
     "irqbalance": {"file:/etc/default/irqbalance":
@@ -83,7 +87,8 @@ def test_each_value(stage):
         ("sysctls", {"dataplane_busy_poll": True}, {"text:/proc/sys/net/core/busy_read": "50",
                                                     "text:/proc/sys/net/core/busy_poll": "50"}),
         ("sysctls", {"dataplane_scheduler": "fifo"},
-         {"text:/proc/sys/kernel/sched_rt_runtime_us": "-1"}),
+         {"text:/proc/sys/kernel/sched_rt_runtime_us": "-1"} | {f"text:{FAIR}/cpu{c}/runtime": "0"
+                                                                for c in (2, 3)}),
         ("irq", {"tune_interrupts": "worker"}, {"irq:ens1f0:TxRx:0": "2",
                                                 "irq:ens1f0:TxRx:1": "3"}),
     ],
@@ -109,6 +114,7 @@ def test_a_nic_that_is_copied_from_needs_half_the_memory(tmp_path):
         # A larger buffer, more huge pages and a longer interval are the operator's.
         ("sysctls", "proc/sys/net/core/rmem_max", "67108864", "67108864"),
         ("sysctls", "proc/sys/vm/stat_interval", "120", "120"),
+        ("noise", "proc/sys/kernel/printk", "1 4 1 7", "1 4 1 7"),  # quieter still
         ("hugepages", "sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages",
          "512", "512"),
     ],
@@ -117,6 +123,51 @@ def test_more_than_enough_stays(stage, file, value, kept, tmp_path):
     root = copied(XEON, tmp_path)
     (root / file).write_text(f"{value}\n")
     assert planned(Tuned(root), stage)[f"text:/{file}"] == kept
+
+
+def test_the_fair_server_of_an_older_kernel_is_none(tmp_path):
+    root = copied(XEON, tmp_path)
+    (root / "proc/sys/kernel/osrelease").write_text("6.11.0\n")
+    found = planned(Tuned(root), "sysctls", dataplane_scheduler="fifo")
+    assert "text:/proc/sys/kernel/sched_rt_runtime_us" in found
+    assert not any(FAIR in key for key in found)
+
+
+@pytest.mark.parametrize(("listed", "known"), [(True, []), (False, [None, None])])
+def test_a_fair_server_that_cannot_be_read(listed, known, tmp_path):
+    """A locked-down kernel lists the files and opens none: nothing to do.  Nobody but root sees the
+    folder: nothing is known."""
+
+    class Hidden(Host):
+        def read(self, name):
+            if name.startswith(FAIR):
+                raise Unreadable(f"{name} can be read by root only")
+            return super().read(name)
+
+        def names(self, name):
+            if name == FAIR and not listed:
+                raise Unreadable(f"{name} can be read by root only")
+            return super().names(name)
+
+    root = copied(XEON, tmp_path)
+    conf = settings(**PINNED, dataplane_scheduler="fifo")
+    survey = Tuned(root, Hidden(root)).survey("ens1f0", conf=conf, given=True)
+    assert [step.current for step in steps(survey) if FAIR in step.key] == known
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("sys/devices/system/clocksource/clocksource0/current_clocksource", "hpet"),
+        ("proc/cpuinfo", "flags\t: tsc constant_tsc aes"),  # it stops in deep sleep
+        ("proc/cpuinfo", "Features\t: fp asimd"),
+    ],
+)
+def test_a_clock_that_needs_its_watchdog_keeps_it(file, text, tmp_path):
+    root = copied(XEON, tmp_path)
+    (root / file).write_text(f"{text}\n")
+    (line,) = planned(Tuned(root), "boot").values()
+    assert "nosoftlockup" in line and "tsc=" not in line
 
 
 @pytest.mark.parametrize(
