@@ -92,6 +92,18 @@ def rtp(
     return head + struct.pack("!HH", 0xBEDE, len(elements) // 4) + elements + payload
 
 
+def stun_check(user: str, password: str, *, nominate: bool = True) -> bytes:
+    """A check of a controlling client (RFC 8445 section 7.2)."""
+    message = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
+    message.attributes["USERNAME"] = user
+    message.attributes["PRIORITY"] = 1
+    message.attributes["ICE-CONTROLLING"] = 1
+    if nominate:
+        message.attributes["USE-CANDIDATE"] = None
+    message.add_message_integrity(password.encode())
+    return bytes(message)
+
+
 class Peer:
     """One client: `join`, `check`, `handshake`, then `send_rtp` and `send_rtcp`."""
 
@@ -183,14 +195,8 @@ class Peer:
 
     def binding_request(self, *, nominate: bool = True) -> bytes:
         """An authentic check."""
-        message = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
-        message.attributes["USERNAME"] = f"{self.of_answer('ice-ufrag')}:{self.ufrag}"
-        message.attributes["PRIORITY"] = 1
-        message.attributes["ICE-CONTROLLING"] = 1
-        if nominate:
-            message.attributes["USE-CANDIDATE"] = None
-        message.add_message_integrity(self.of_answer("ice-pwd").encode())
-        return bytes(message)
+        user = f"{self.of_answer('ice-ufrag')}:{self.ufrag}"
+        return stun_check(user, self.of_answer("ice-pwd"), nominate=nominate)
 
     async def _next(self, first: range, seconds: float) -> bytes:
         """The next datagram with such a first byte; none of it within so long: b""."""

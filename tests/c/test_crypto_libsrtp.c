@@ -3,8 +3,9 @@
    keys, over sequence wraps and with a roll-over counter set from outside. */
 #include "test_crypto.h"
 
-#include <srtp2/srtp.h>
 #include <stdlib.h>
+
+#include "srtp_oracle.h"
 
 #define SSRC 0x0badcafe
 #define RTP_CNT 400
@@ -18,21 +19,11 @@ struct oracle {
 
 static srtp_t session_new(enum vc_srtp_suite suite, uint8_t *master, uint32_t roc)
 {
-    srtp_policy_t policy;
+    srtp_policy_t policy = oracle_policy(suite, master);
     srtp_t session = NULL;
 
-    memset(&policy, 0, sizeof(policy));
-    if (suite == VC_SRTP_AEAD_AES_128_GCM) {
-        srtp_crypto_policy_set_aes_gcm_128_16_auth(&policy.rtp);
-        srtp_crypto_policy_set_aes_gcm_128_16_auth(&policy.rtcp);
-    } else {
-        srtp_crypto_policy_set_aes_cm_128_hmac_sha1_80(&policy.rtp);
-        srtp_crypto_policy_set_aes_cm_128_hmac_sha1_80(&policy.rtcp);
-    }
     policy.ssrc.type = ssrc_specific;
     policy.ssrc.value = SSRC;
-    policy.key = master;
-    policy.window_size = 1024;
     if (srtp_create(&session, &policy) != srtp_err_status_ok)
         abort();
     if (roc != 0 && srtp_set_stream_roc(session, SSRC, roc) != srtp_err_status_ok)

@@ -392,6 +392,19 @@ uint32_t world_count(const struct world *world, uint32_t leg, uint32_t ssrc)
     return cnt;
 }
 
+uint32_t world_twice(struct world *world)
+{
+    uint32_t cnt;
+
+    world_take(world);
+    cnt = world->bad_cnt;
+    for (const struct world_got *a = world->got; a < world->got + world->got_cnt; a++)
+        for (const struct world_got *b = world->got; b < a; b++)
+            cnt += a->leg == b->leg && a->ssrc == b->ssrc && a->rtcp == b->rtcp &&
+                   a->index == b->index;
+    return cnt;
+}
+
 const struct world_got *world_last(const struct world *world, uint32_t leg, uint32_t ssrc)
 {
     for (uint32_t i = world->got_cnt; i-- > 0;)

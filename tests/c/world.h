@@ -93,6 +93,9 @@ void world_put(struct world *world, uint32_t worker, uint32_t leg, const void *d
 
 /* Packets of this SSRC received on this leg. */
 uint32_t world_count(const struct world *world, uint32_t leg, uint32_t ssrc);
+/* Takes what left; how much of all that the parties were ever sent, RTP and RTCP, could not be opened
+   or had the index of another packet of its stream. */
+uint32_t world_twice(struct world *world);
 const struct world_got *world_last(const struct world *world, uint32_t leg, uint32_t ssrc);
 const struct vc_counters *world_counters(const struct world *world, uint32_t worker);
 

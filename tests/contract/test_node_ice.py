@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from aioice import stun
+from bare_peer import stun_check
 from node_kit import PATIENCE_S, Call, Site, call_on, node_of, until
 
 from forwarder.client import Client
@@ -71,17 +71,6 @@ def rebind(client: Client) -> int:
     return int(port)
 
 
-def check(ufrag: str, password: str, *, nominate: bool = True) -> stun.Message:
-    message = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
-    message.attributes["USERNAME"] = f"{ufrag}:x"
-    message.attributes["PRIORITY"] = 1
-    message.attributes["ICE-CONTROLLING"] = 1
-    if nominate:
-        message.attributes["USE-CANDIDATE"] = None
-    message.add_message_integrity(password.encode())
-    return message
-
-
 @pytest.mark.parametrize("who", ["publisher", "subscriber"])
 async def test_a_nat_rebinds(world: World, who: str) -> None:
     """The next check moves the leg; media goes on with the same keys, without a word of QUIC."""
@@ -107,13 +96,14 @@ async def test_forged_checks_change_nothing(world: World, stranger: socket.socke
     assert call.subscriber.welcome is not None
     offer = call.subscriber.welcome.media
     assert offer is not None
+    user = f"{offer.ufrag}:x"
     before = world.nominated(call.subscriber)
     node = ("127.0.0.1", world.site.port)
     forged = [
-        bytes(check(offer.ufrag, "not the password of this leg")),
-        bytes(check("nobody", offer.password)),
-        bytes(check(offer.ufrag, offer.password))[:-8],
-        bytes(check(offer.ufrag, offer.password)).replace(b"\x00\x25", b"\x00\x26"),
+        stun_check(user, "not the password of this leg"),
+        stun_check("nobody:x", offer.password),
+        stun_check(user, offer.password)[:-8],
+        stun_check(user, offer.password).replace(b"\x00\x25", b"\x00\x26"),
     ]
     had = sum((await world.ice()).values())
     for message in forged:
@@ -139,16 +129,17 @@ async def test_a_second_address_does_not_draw_media_unless_nominated(
     assert call.subscriber.welcome is not None
     offer = call.subscriber.welcome.media
     assert offer is not None
+    user = f"{offer.ufrag}:x"
     node, loop = ("127.0.0.1", world.site.port), asyncio.get_running_loop()
     before = world.nominated(call.subscriber)
-    stranger.sendto(bytes(check(offer.ufrag, offer.password, nominate=False)), node)
+    stranger.sendto(stun_check(user, offer.password, nominate=False), node)
     answer = await asyncio.wait_for(loop.sock_recv(stranger, 2048), PATIENCE_S)
     assert answer[0] < 4
     await call.flows()
     assert world.nominated(call.subscriber) == before
     with pytest.raises(BlockingIOError):
         stranger.recv(2048)
-    stranger.sendto(bytes(check(offer.ufrag, offer.password)), node)
+    stranger.sendto(stun_check(user, offer.password), node)
     port = stranger.getsockname()[1]
     await until(lambda: world.nominated(call.subscriber).remote_port == port, "it moves")  # type: ignore[union-attr]
     seen = [await asyncio.wait_for(loop.sock_recv(stranger, 2048), PATIENCE_S) for _ in range(5)]

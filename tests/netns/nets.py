@@ -37,6 +37,21 @@ def entered(netns: str) -> Iterator[None]:
         os.close(there)
 
 
+@contextlib.contextmanager
+def namespaces(*names: str) -> Iterator[None]:
+    """So named, with their loopback up; gone afterwards, however far it came."""
+    made = []
+    try:
+        for netns in names:
+            ip("netns", "add", netns)
+            made.append(netns)
+            ip("link", "set", "lo", "up", netns=netns)
+        yield
+    finally:
+        for netns in made:
+            ip("netns", "del", netns)
+
+
 @dataclass(frozen=True)
 class Pair:
     """Namespaces `near` and `far`; interface v0 in each: 10.77.0.1 and .2, fd77::1 and ::2."""
@@ -50,12 +65,7 @@ def veth_pair(prefix: str, queues: int = 1) -> Iterator[Pair]:
     """Two namespaces joined by a veth pair with so many queues each way, gone afterwards."""
     name = f"{prefix}{os.getpid()}-{next(_numbers)}"
     pair = Pair(f"{name}n", f"{name}f")
-    made = []
-    try:
-        for netns in (pair.near, pair.far):
-            ip("netns", "add", netns)
-            made.append(netns)
-            ip("link", "set", "lo", "up", netns=netns)
+    with namespaces(pair.near, pair.far):
         many = ("numrxqueues", str(queues), "numtxqueues", str(queues))
         ip("link", "add", "v0", *many, "type", "veth", "peer", "name", "v0", *many,
            "netns", pair.far, netns=pair.near)  # fmt: skip
@@ -64,6 +74,3 @@ def veth_pair(prefix: str, queues: int = 1) -> Iterator[Pair]:
             ip("addr", "add", f"fd77::{last}/64", "dev", "v0", "nodad", netns=netns)
             ip("link", "set", "v0", "up", netns=netns)
         yield pair
-    finally:
-        for netns in made:
-            ip("netns", "del", netns)

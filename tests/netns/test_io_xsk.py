@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from nets import entered, ip
+from nets import entered, ip, namespaces
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / "build/netns/tool_xsk_echo"
@@ -169,23 +169,17 @@ class World:
 def world(faces: list[Face], busy_poll: bool = False) -> Iterator[World]:
     prefix = f"vcxsk{os.getpid()}"
     w = World(f"{prefix}c", f"{prefix}n", faces)
-    made = []
-    try:
-        for netns in (w.client, w.node):
-            ip("netns", "add", netns)
-            made.append(netns)
-            ip("link", "set", "lo", "up", netns=netns)
-        for face in faces:
-            w.connect(face)
-        w.start(busy_poll)
-        yield w
-        w.stop()
-    finally:
-        if w.tool and w.tool.poll() is None:
-            w.tool.kill()
-            w.tool.wait()
-        for netns in made:
-            ip("netns", "del", netns)
+    with namespaces(w.client, w.node):
+        try:
+            for face in faces:
+                w.connect(face)
+            w.start(busy_poll)
+            yield w
+            w.stop()
+        finally:
+            if w.tool and w.tool.poll() is None:
+                w.tool.kill()
+                w.tool.wait()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -169,12 +169,17 @@ async def streaming(node: Node, version: int) -> AsyncIterator[Stream]:
         stream.close()
 
 
+async def sees_300(stream: Stream) -> None:
+    """All of a stream that has begun, each once and in order."""
+    await stream.send(200)
+    await stream.until_received(299)
+    assert stream.numbers() == list(range(300))
+
+
 @pytest.mark.parametrize("version", [4, 6])
 async def test_media_never_crosses_a_socket(node: Node, version: int) -> None:
     async with streaming(node, version) as stream:
-        await stream.send(200)
-        await stream.until_received(299)
-        assert stream.numbers() == list(range(300))
+        await sees_300(stream)
         counters = node.plane.counters()
         assert counters["rx_xsk"] >= 300
         assert counters["rx_socket"] == 0
@@ -186,9 +191,7 @@ async def test_media_never_crosses_a_socket(node: Node, version: int) -> None:
 async def test_two_workers_on_two_queues(tmp_path: Path) -> None:
     """The kernel chooses the queue: what lands on another worker's is handed to the holder."""
     async with running(tmp_path, 2, 2) as node, streaming(node, 4) as stream:
-        await stream.send(200)
-        await stream.until_received(299)
-        assert stream.numbers() == list(range(300))
+        await sees_300(stream)
         counters = node.plane.counters()
         assert counters["rx_xsk"] >= 300
         assert counters["rx_socket"] == 0

@@ -60,6 +60,20 @@ def session(
     return who
 
 
+def whep(rooms: Rooms, where: list[SlotSpec], follow: str = "") -> Participant:
+    """A viewer by WHEP, of whoever speaks or of one participant."""
+    who = rooms.join_peer(
+        "r",
+        name="v",
+        role=Role.PASSIVE,
+        peer=Peer("SEND", "u", follow=follow),
+        places=where,
+        now=0.0,
+    )
+    rooms.set_keys(who.id, KEYS)
+    return who
+
+
 def talker(rooms: Rooms, number: int, *, sound_only: bool = False) -> Participant:
     who = join(rooms)
     rooms.publish(who.id, [audio(2 * number)] if sound_only else tracks_of(number))
@@ -361,17 +375,7 @@ def test_nobody_is_heard_twice(rooms: Rooms) -> None:
 def test_a_whep_viewer_follows_who_speaks(rooms: Rooms) -> None:
     world = World(rooms)
     a, b = talker(rooms, 1), talker(rooms, 2)
-    viewers = {}
-    for follow in ("", a.id):
-        viewers[follow] = rooms.join_peer(
-            "r",
-            name="v",
-            role=Role.PASSIVE,
-            peer=Peer("SEND", "u", follow=follow),
-            places=places(1),
-            now=0.0,
-        )
-        rooms.set_keys(viewers[follow].id, KEYS)
+    viewers = {follow: whep(rooms, places(1), follow) for follow in ("", a.id)}
     world.settle()
     assert set(shown(viewers[""]).values()) == {a.id}
     rooms.drain_events()
@@ -395,10 +399,7 @@ def test_a_whep_viewer_follows_who_speaks(rooms: Rooms) -> None:
 def test_the_last_picture_stays_while_a_voice_without_one_speaks(rooms: Rooms) -> None:
     world = World(rooms)
     a, b = talker(rooms, 1), talker(rooms, 2, sound_only=True)
-    viewer = rooms.join_peer(
-        "r", name="v", role=Role.PASSIVE, peer=Peer("SEND", "u"), places=places(1), now=0.0
-    )
-    rooms.set_keys(viewer.id, KEYS)
+    viewer = whep(rooms, places(1))
     speak(rooms, {b.id: 20}, 0.0, 1.0)
     world.settle()
     assert shown(viewer) == {"a0": b.id, "v0": a.id}
@@ -410,19 +411,9 @@ def test_the_last_picture_stays_while_a_voice_without_one_speaks(rooms: Rooms) -
 def test_a_viewer_of_sound_alone_follows_too(rooms: Rooms) -> None:
     world = World(rooms)
     a, b = talker(rooms, 1), talker(rooms, 2)
-    heard = {}
-    for follow in ("", b.id):
-        heard[follow] = rooms.join_peer(
-            "r",
-            name="v",
-            role=Role.PASSIVE,
-            peer=Peer("SEND", "u", follow=follow),
-            places=places(0, 1),
-            now=0.0,
-        )
-        rooms.set_keys(heard[follow].id, KEYS)
+    heard = [whep(rooms, places(0, 1), follow) for follow in ("", b.id)]
     world.settle()
-    assert [shown(v)["s0"] for v in heard.values()] == [a.id, b.id]
+    assert [shown(v)["s0"] for v in heard] == [a.id, b.id]
 
 
 def test_one_voice_that_waits_is_not_forgotten_for_another_viewer(rooms: Rooms) -> None:
