@@ -120,7 +120,8 @@ def view(good: Evidence) -> Any:
         (lambda e: view(e).update(wrong=1, wrong_seen=["x"]), "a wrong code"),
         (lambda e: view(e).update(rendered=[[6005, 1]]), "only 1 of 75 frames"),
         (lambda e: view(e).update(decoded=[1, 3, 100]), "frames_lost 97"),
-        (lambda e: view(e).update(rendered=[[6005, 999]] * 80), "no frame that was read is one"),
+        (lambda e: view(e).update(rendered=[[6005, 999]] * 80), "only 0 of 80 frames that were"),
+        (lambda e: view(e)["rendered"].append((7777, 101)), "only 100 of 101 frames that were"),
         (lambda e: view(e)["statistics"].update(state="failed"), "lost a connection"),
         (lambda e: e.browsers[1].snapshot["session"].update(restarts=4), "2 restarted ICE 4 times"),
         (lambda e: view(e)["statistics"]["rtp"][0].update(freezeCount=1), "freezes 1"),
@@ -156,6 +157,10 @@ def test_layers_skip_frames_each_by_itself() -> None:
     outcome = conclude(good)
     assert outcome.faults == []
     assert outcome.report["pairs"][0]["frames_lost"] == 97
+    view(good)["rendered"].append((7777, 101))  # of the other layer
+    assert conclude(good).faults == []
+    view(good).update(rendered=[(7777, 999)] * 80)
+    assert any("only 0 of 80 frames" in fault for fault in conclude(good).faults)
     view(good)["statistics"]["rtp"][1].update(packetsLost=2)
     assert any("packets_lost 2" in fault for fault in conclude(good).faults)
 

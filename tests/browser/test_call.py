@@ -18,11 +18,13 @@ from browser_kit import (
     run_lab,
 )
 
+from forwarder.demo.browser import capture
 from forwarder.demo.browser.options import BrowserOptions
 from forwarder.demo.browser.run import CLEAN_UP_S, run_twice
 from forwarder.demo.options import DemoError
 
 pytestmark = marks
+IPV4, IPV6 = b"\x08\x00", b"\x86\xdd"
 
 
 def test_chromium_and_firefox_see_and_hear_each_other(tmp_path: Path) -> None:
@@ -32,6 +34,8 @@ def test_chromium_and_firefox_see_and_hear_each_other(tmp_path: Path) -> None:
     check(report, kinds=("chromium", "firefox"))
     # Both links, both ways: each packet that came in, each that went out.
     assert pcap.stat().st_size > 50 * (report["media_packets_in"] + report["media_packets_out"])
+    types = {record[28:30] for *_, record in capture._records(pcap)}  # EtherType
+    assert IPV6 in types and IPV4 not in types
 
 
 @pytest.mark.parametrize(("path", "name"), [("xdp", "xdp-native"), ("udp", "udp")])

@@ -326,14 +326,19 @@ def _unsupported(evidence: Evidence, pair: Mapping[str, Any]) -> bool:
     return bool(pair["codec"] == UNSUPPORTED and not viewer.sends)
 
 
-def _unplaced(evidence: Evidence, browser: Seen) -> list[str]:
-    encoded = {one.id: one.snapshot["encoded"] for one in evidence.browsers}
-    return [
-        f"{view['from']} to {browser.id}: no frame that was read is one that was encoded, so it is "
-        "not known how many were lost"
-        for view in browser.snapshot["views"]
-        if view["rendered"] and not _places(encoded[view["from"]], view["rendered"])
-    ]
+def _unplaced(evidence: Evidence, viewer: Seen) -> list[str]:
+    """Frames that were read and are none of those encoded: what was lost is not known then.  A
+    publisher of layers may have some: only one of its layers is compared."""
+    encoded, faults = {one.id: one.snapshot["encoded"] for one in evidence.browsers}, []
+    for view in viewer.snapshot["views"]:
+        read, sender = len(view["rendered"]), view["from"]
+        placed = len(_places(encoded[sender], view["rendered"]))
+        if placed < (min(1, read) if sender == evidence.options.simulcast_by else read):
+            faults.append(
+                f"{sender} to {viewer.id}: only {placed} of {read} frames that were read are among "
+                "those encoded, so it is not known how many were lost"
+            )
+    return faults
 
 
 def lost_or_wrong(browser: Seen) -> list[str]:

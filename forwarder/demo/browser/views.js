@@ -78,7 +78,7 @@ class View {
     this.decoded = new Set(); // numbers of all decoded frames, rendered or not
     this.unread = new Set(); // RTP timestamps of decoded frames without a legible code
     this.eachDecoded = false; // whether the browser hands out each decoded frame
-    this.received = new Set(); // RTP timestamps of frames for the decoder
+    this.received = new Set(); // else: RTP timestamps of frames for the decoder
     this.layers = new Map(); // rendered frames by their height
     this.wrong = 0;
     this.wrongSeen = [];
@@ -152,11 +152,13 @@ class Screen {
     }
   }
 
-  // Rendering may skip a decoded frame: those that arrived whole are noted, and where the browser
-  // hands out each decoded one (Firefox does not), they are read too.
+  // Rendering may skip a decoded frame.  Chromium hands out each, and all are read; Firefox does not:
+  // there those that arrived whole are noted.
   async watch(track, receiver) {
-    tap(receiver, (rtp) => this.view && this.view.received.size < READ_MAX && this.view.received.add(rtp));
-    if (typeof MediaStreamTrackProcessor === "undefined") return;
+    if (typeof MediaStreamTrackProcessor === "undefined") {
+      tap(receiver, (rtp) => this.view && this.view.received.size < READ_MAX && this.view.received.add(rtp));
+      return;
+    }
     const frames = new MediaStreamTrackProcessor({ track, maxBufferSize: 60 }).readable.getReader();
     for (;;) {
       const { value, done } = await frames.read();
