@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "forward.h"
 #include "pace.h"
-#include "red.h"
 #include "report.h"
 #include "switch.h"
 
@@ -71,23 +70,6 @@ static void begin_numbers(struct vc_worker *w, struct vc_route *route,
     route->report_due = 1;
 }
 
-/* Where the newest block of RED lies in the payload; 0: there is none of the source's payload type,
-   or it is of a codec whose ids of frames lie in its first bytes, which nobody sends as RED. */
-static uint16_t newest_block(const struct vc_worker *w, const struct vc_route *route,
-                             const struct vc_departure *d)
-{
-    const struct vc_source *source = &w->node->sources[route->feeds[0].source];
-    uint32_t sz = d->head.sz - d->head.rtp.header_sz;
-    uint8_t first[VC_RED_HEAD_MAX];
-
-    if (vc_depart_has_ids(__atomic_load_n(&source->codec, __ATOMIC_RELAXED)))
-        return 0;
-    vc_history_copy(d->history, d->position, d->head.rtp.header_sz, first,
-                    sz < sizeof(first) ? sz : (uint32_t)sizeof(first));
-    return (uint16_t)vc_red_primary(first, sz,
-                                    __atomic_load_n(&source->pt, __ATOMIC_RELAXED));
-}
-
 /* Padding, what was not agreed on, and RED that has nothing for a receiver that takes none: leaves
    no gap either.  1: the head was shed. */
 static int leave_out(struct vc_worker *w, struct vc_route *route, struct vc_departure *d)
@@ -96,7 +78,7 @@ static int leave_out(struct vc_worker *w, struct vc_route *route, struct vc_depa
     int never = (head->flags & (VC_SLOT_EMPTY | VC_SLOT_FOREIGN)) != 0;
 
     if (!never && !route->red_pt)
-        d->skip = newest_block(w, route, d);
+        d->skip = vc_depart_newest(w, route, d);
     if (!never && (route->red_pt || d->skip))
         return 0;
     if (!route->switched && head->stream == route->stream)

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Ids of frames in packets that leave (descriptor.h, rewrite.h). */
+/* Payloads that leave other than they came: with other ids of frames (descriptor.h, rewrite.h), or
+   without what a receiver that takes no RED has no use for. */
 #include "descriptor.h"
 #include "forward.h"
+#include "red.h"
 
 /* The first bytes of the payload, its padding left out.  0, or -1: the slot was reused. */
 static int copy_head(struct vc_departure *d)
@@ -49,13 +51,28 @@ int vc_depart_ids(const struct vc_leg *leg, struct vc_route *route, struct vc_de
     return 0;
 }
 
+uint16_t vc_depart_newest(const struct vc_worker *w, const struct vc_route *route,
+                          const struct vc_departure *d)
+{
+    const struct vc_source *source = &w->node->sources[route->feeds[0].source];
+    uint32_t sz = d->head.sz - d->head.rtp.header_sz;
+    uint8_t first[VC_RED_HEAD_MAX];
+
+    if (vc_depart_has_ids(__atomic_load_n(&source->codec, __ATOMIC_RELAXED)))
+        return 0;
+    vc_history_copy(d->history, d->position, d->head.rtp.header_sz, first,
+                    sz < sizeof(first) ? sz : (uint32_t)sizeof(first));
+    return (uint16_t)vc_red_primary(first, sz,
+                                    __atomic_load_n(&source->pt, __ATOMIC_RELAXED));
+}
+
 void vc_depart_place(struct vc_departure *d, struct vc_crypto_item *item, uint32_t gap)
 {
-    uint32_t payload_sz = d->head.sz - d->head.rtp.header_sz;
+    uint32_t from = d->head.rtp.header_sz + d->skip, payload_sz = d->head.sz - from;
     uint8_t *payload = d->tx.payload + item->hdr_sz + gap;
 
     memcpy(d->tx.payload, d->header, item->hdr_sz);
-    vc_history_copy(d->history, d->position, d->head.rtp.header_sz, payload, payload_sz);
+    vc_history_copy(d->history, d->position, from, payload, payload_sz);
     memcpy(payload, d->ids, d->ids_sz);
     item->src = d->tx.payload;
     item->src_sz = item->hdr_sz + gap + payload_sz;

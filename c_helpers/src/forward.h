@@ -46,6 +46,11 @@ static inline int vc_depart_rewrites(const struct vc_leg *leg, uint32_t codec, u
    the slot was reused; 1: of a stretch so long ago that nobody knows how. */
 int vc_depart_ids(const struct vc_leg *leg, struct vc_route *route, struct vc_departure *d,
                   const uint64_t *rx_ext);
+/* Where the newest block of RED lies in the payload; 0: there is none of the source's payload type,
+   or it is of a codec whose ids of frames lie in its first bytes, which nobody sends as RED.  A slot
+   gives one place or 0, whenever it is asked. */
+uint16_t vc_depart_newest(const struct vc_worker *w, const struct vc_route *route,
+                          const struct vc_departure *d);
 /* Puts header and payload into the frame, `gap` bytes between them, to be sealed in place. */
 void vc_depart_place(struct vc_departure *d, struct vc_crypto_item *item, uint32_t gap);
 /* Makes the system calls for what is committed and settles the counters. */

@@ -36,6 +36,21 @@ void vc_resend_header(struct vc_route *route, uint64_t rx_ext)
     route->resend.plain_from = route->numbering.highest_out + 1;
 }
 
+/* RED leaves again as it left: to a receiver that takes none as its newest block alone; to one that
+   takes it whole, but not by RTX, whose payload type stands for one other and never for RED's.  0;
+   -1: it does not, or left before the receiver changed its mind. */
+static int as_it_left(const struct vc_worker *w, const struct vc_route *route,
+                      struct vc_departure *d)
+{
+    d->skip = 0;
+    if (!(d->head.flags & VC_SLOT_RED))
+        return 0;
+    if (route->red_pt)
+        return route->resend.rtx_ssrc ? -1 : 0;
+    d->skip = vc_depart_newest(w, route, d);
+    return d->skip && d->out >= route->resend.plain_from ? 0 : -1;
+}
+
 /* Finds the packet that left under this number.  0, or -1: it is not there any more. */
 static int locate(const struct vc_worker *w, const struct vc_route *route, struct vc_departure *d)
 {
@@ -50,10 +65,9 @@ static int locate(const struct vc_worker *w, const struct vc_route *route, struc
     d->position = last - (uint16_t)(last - hint);
     if (vc_history_read(d->history, d->position, &d->head) || d->head.stream != route->stream ||
         d->head.index > route->numbering.highest_in ||
-        vc_numbering_find(&route->numbering, d->head.index, &found) != VC_NUMBER_OK ||
-        (d->head.flags & VC_SLOT_RED && (!route->red_pt || route->resend.rtx_ssrc)))
-        return -1; /* an RTX payload type stands for one other, never for RED's */
-    return found == d->out ? 0 : -1;
+        vc_numbering_find(&route->numbering, d->head.index, &found) != VC_NUMBER_OK)
+        return -1;
+    return found == d->out ? as_it_left(w, route, d) : -1;
 }
 
 /* 1: the packet would leave as the bytes that it left as. */
@@ -144,7 +158,7 @@ static void ask_one(struct vc_worker *w, struct vc_leg *leg, struct vc_route *ro
         w->c.resend_recent++;
     } else if (leg->resends.cnt == VC_RESEND_QUEUE) {
         w->c.resend_full++;
-    } else if (spend(w, leg, resend, d.head.sz)) {
+    } else if (spend(w, leg, resend, d.head.sz - d.skip)) {
         w->c.resend_budget++;
     } else {
         resend->recent[at].out = number;
@@ -177,7 +191,7 @@ static int build(const struct vc_worker *w, struct vc_leg *leg, struct vc_route 
 {
     /* the extension ids of then: another worker may be changing those of now */
     struct vc_rtp_identity as = vc_depart_identity(w, leg, route, d, &route->resend.rx_ext);
-    uint32_t payload_sz = d->head.sz - d->head.rtp.header_sz, hdr_sz;
+    uint32_t payload_sz = d->head.sz - d->head.rtp.header_sz - d->skip, hdr_sz;
 
     if (d->how == VC_DEPARTURE_RTX) {
         as.ssrc = route->resend.rtx_ssrc;
@@ -196,7 +210,7 @@ static int build(const struct vc_worker *w, struct vc_leg *leg, struct vc_route 
         return -1;
     *item = (struct vc_crypto_item){
         .key = &leg->tx,
-        .src = vc_history_slot(d->history, d->position)->data + d->head.rtp.header_sz,
+        .src = vc_history_slot(d->history, d->position)->data + d->head.rtp.header_sz + d->skip,
         .dst = d->tx.payload,
         .src_sz = payload_sz,
         .hdr_sz = hdr_sz,

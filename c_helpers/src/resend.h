@@ -8,7 +8,8 @@
    With an RTX stream (RFC 4588) the packet leaves on it under the stream's next index.  Without
    one it leaves as the same bytes under the same index, or not at all: the numbers, timestamps
    and extensions of its header must come out as they did (`plain_from`), and none be stamped at
-   departure.  So a (key, SSRC, index) never has two contents.
+   departure.  So a (key, SSRC, index) never has two contents.  RED that left as its newest block
+   alone leaves again as that, by either way.
 
    What waits lies in the leg's queue of class VC_QUEUE_RESEND, and is paced.  Limits: a packet is
    sent again once in a round trip (VC_RESEND_AGAIN_NS when that is not known), a route takes a

@@ -81,7 +81,7 @@ static void open_call(void)
     for (uint32_t route = 0; route < 6; route++) {
         set = world_route_command(&world, route, 2 - route % 2 * 2, route % 3, 0x100 + route,
                                   route % 3 > 0);
-        set.u.route_set.red_pt = route > 2 ? 63 : 0;
+        set.u.route_set.red_pt = route > 3 ? 63 : 0;
         if (route > 2) {
             set.u.route_set.rtx_ssrc = 0x200 + route;
             set.u.route_set.rtx_pt = 99;
