@@ -3,15 +3,14 @@
 
 #include <unistd.h>
 
-#include "forward.h"
-#include "report.h"
+#include "node.h"
 
-static struct vc_mesh_pair *pair_of(const struct vc_worker *w, uint32_t from, uint32_t to)
+struct vc_mesh_pair *vc_mesh_pair(const struct vc_worker *w, uint32_t from, uint32_t to)
 {
     return &w->node->mesh[from * w->node->config.setup.worker_cnt + to];
 }
 
-static struct vc_ring message_ring(struct vc_mesh_pair *pair)
+struct vc_ring vc_mesh_messages(struct vc_mesh_pair *pair)
 {
     struct vc_ring ring;
 
@@ -20,7 +19,7 @@ static struct vc_ring message_ring(struct vc_mesh_pair *pair)
     return ring;
 }
 
-static struct vc_ring handoff_ring(struct vc_mesh_pair *pair)
+struct vc_ring vc_mesh_handoffs(struct vc_mesh_pair *pair)
 {
     struct vc_ring ring;
 
@@ -32,8 +31,8 @@ static struct vc_ring handoff_ring(struct vc_mesh_pair *pair)
 void vc_mesh_send(struct vc_worker *w, uint32_t to, enum vc_mesh_type type, uint32_t source,
                   uint64_t position)
 {
-    struct vc_mesh_pair *pair = pair_of(w, w->id, to);
-    struct vc_ring ring = message_ring(pair);
+    struct vc_mesh_pair *pair = vc_mesh_pair(w, w->id, to);
+    struct vc_ring ring = vc_mesh_messages(pair);
     struct vc_mesh_message message = { type, source, position };
 
     if (vc_ring_push(&ring, &message)) {
@@ -45,7 +44,7 @@ void vc_mesh_send(struct vc_worker *w, uint32_t to, enum vc_mesh_type type, uint
 
 int vc_mesh_hand_over(struct vc_worker *w, uint32_t to, const struct vc_io_rx *pkt, int from_xsk)
 {
-    struct vc_ring ring = handoff_ring(pair_of(w, w->id, to));
+    struct vc_ring ring = vc_mesh_handoffs(vc_mesh_pair(w, w->id, to));
     struct vc_handoff *handoff = vc_ring_reserve(&ring);
 
     if (!handoff || pkt->sz > sizeof handoff->data)
@@ -56,77 +55,31 @@ int vc_mesh_hand_over(struct vc_worker *w, uint32_t to, const struct vc_io_rx *p
     memcpy(handoff->data, pkt->data, pkt->sz);
     vc_ring_publish(&ring);
     w->wake |= 1u << to;
+    if (vc_ring_used(&ring) > VC_HANDOFF_CAP - VC_IO_BURST)
+        w->crowded |= 1u << to;
     return 0;
 }
 
-/* A message of this pair was lost: looks at everything that it could have spoken of. */
-static void catch_up(struct vc_worker *w, uint32_t from)
+uint32_t vc_mesh_room(struct vc_worker *w, uint32_t n)
 {
-    for (uint32_t id = 0; id < w->node->config.setup.sources_max; id++) {
-        const struct vc_source *source = &w->node->sources[id];
+    uint64_t passed_ns = w->now_ns - w->crowded_ns;
+    uint32_t room = n;
 
-        if (w->watches[id].cnt && source->owner == from)
-            vc_route_announce(w, id, __atomic_load_n(&source->position, __ATOMIC_ACQUIRE));
+    for (uint32_t rest = w->crowded; rest; rest &= rest - 1) {
+        uint32_t to = (uint32_t)__builtin_ctz(rest);
+        struct vc_ring ring = vc_mesh_handoffs(vc_mesh_pair(w, w->id, to));
+        uint32_t left = VC_HANDOFF_CAP - (uint32_t)vc_ring_used(&ring);
+
+        if (left >= VC_IO_BURST)
+            w->crowded &= ~(1u << to);
+        if (left < room)
+            room = left;
     }
-}
-
-static void on_message(struct vc_worker *w, const struct vc_mesh_message *message)
-{
-    switch ((enum vc_mesh_type)message->type) {
-    case VC_MESH_PACKETS:
-        vc_route_announce(w, message->source, message->position);
-        break;
-    case VC_MESH_REPORT:
-        vc_report_pass(w, message->source);
-        break;
-    case VC_MESH_KEYFRAME:
-        if (w->node->sources[message->source].owner == w->id)
-            vc_report_request(w, message->source);
-        break;
-    }
-}
-
-static uint32_t drain_handoffs(struct vc_worker *w, struct vc_mesh_pair *pair)
-{
-    struct vc_ring ring = handoff_ring(pair);
-    uint32_t cnt = 0;
-
-    for (; cnt < VC_HANDOFF_CAP; cnt++) {
-        struct vc_handoff *handoff = vc_ring_front(&ring);
-        struct vc_io_rx pkt;
-
-        if (!handoff)
-            break;
-        pkt = (struct vc_io_rx){ handoff->data, handoff->sz, handoff->tuple };
-        vc_receive_one(w, &pkt, handoff->from_xsk, 1);
-        vc_receive_flush(w); /* the slot is given back now */
-        vc_ring_pop(&ring);
-    }
-    return cnt;
-}
-
-uint32_t vc_mesh_drain(struct vc_worker *w)
-{
-    uint32_t cnt = 0;
-
-    for (uint32_t from = 0; from < w->node->config.setup.worker_cnt; from++) {
-        struct vc_mesh_pair *pair = pair_of(w, from, w->id);
-        struct vc_ring ring = message_ring(pair);
-        struct vc_mesh_message *message;
-
-        if (from == w->id)
-            continue;
-        for (uint32_t n = 0; n < VC_MESH_CAP && (message = vc_ring_front(&ring)); n++, cnt++) {
-            on_message(w, message);
-            vc_ring_pop(&ring);
-        }
-        if (__atomic_load_n(&pair->overflow, __ATOMIC_ACQUIRE)) {
-            __atomic_store_n(&pair->overflow, 0, __ATOMIC_SEQ_CST);
-            catch_up(w, from);
-        }
-        cnt += drain_handoffs(w, pair);
-    }
-    return cnt;
+    if (room == n || (passed_ns >= VC_HANDOFF_WAIT_NS && passed_ns < VC_HANDOFF_EVERY_NS))
+        return n;
+    if (passed_ns >= VC_HANDOFF_EVERY_NS)
+        w->crowded_ns = w->now_ns;
+    return room;
 }
 
 void vc_mesh_wake(struct vc_worker *w)
@@ -151,8 +104,8 @@ void vc_mesh_wake(struct vc_worker *w)
 int vc_mesh_pending(const struct vc_worker *w)
 {
     for (uint32_t from = 0; from < w->node->config.setup.worker_cnt; from++) {
-        struct vc_mesh_pair *pair = pair_of(w, from, w->id);
-        struct vc_ring messages = message_ring(pair), handoffs = handoff_ring(pair);
+        struct vc_mesh_pair *pair = vc_mesh_pair(w, from, w->id);
+        struct vc_ring messages = vc_mesh_messages(pair), handoffs = vc_mesh_handoffs(pair);
 
         if (from != w->id && (vc_ring_used(&messages) || vc_ring_used(&handoffs) ||
                               __atomic_load_n(&pair->overflow, __ATOMIC_ACQUIRE)))

@@ -115,6 +115,8 @@ struct vc_worker {
     uint32_t woken; /* legs that began to send in this duty cycle */
     struct vc_dump dump;
     uint32_t wake, events_pushed;
+    uint32_t crowded;    /* workers whose hand-off ring had no room for a burst */
+    uint64_t crowded_ns; /* when it was waited for that last began */
     uint64_t published_ns, housekept_ns, hold_until_ns;
     uint64_t socket_asked_ns; /* the media sockets, beside AF_XDP */
     int socket_had;           /* they had packets then */

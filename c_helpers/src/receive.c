@@ -304,9 +304,10 @@ void vc_receive_one(struct vc_worker *w, const struct vc_io_rx *pkt, int from_xs
     else
         w->c.rx_socket++;
     if (!media || id == VC_NONE || foreign) {
-        vc_drop(w, !media                     ? VC_DROP_BAD_CLASS :
-                   foreign && !handed         ? VC_DROP_HANDOFF_FULL :
-                                                VC_DROP_UNKNOWN_FLOW);
+        vc_drop(w, !media                  ? VC_DROP_BAD_CLASS :
+                   !foreign || handed      ? VC_DROP_UNKNOWN_FLOW :
+                   pkt->sz > VC_HANDOFF_SZ ? VC_DROP_TOO_LONG :
+                                             VC_DROP_HANDOFF_FULL);
         return;
     }
     leg = &w->node->legs[id];
@@ -323,11 +324,11 @@ void vc_receive_one(struct vc_worker *w, const struct vc_io_rx *pkt, int from_xs
 uint32_t vc_receive(struct vc_worker *w, int which)
 {
     struct vc_io *io = vc_worker_io(w, which);
-    uint32_t n;
+    uint32_t n = io ? vc_mesh_room(w, VC_IO_BURST) : 0;
 
-    if (!io)
+    if (!n)
         return 0;
-    n = io->ops->rx(io, w->burst, VC_IO_BURST, w->now_ns);
+    n = io->ops->rx(io, w->burst, n, w->now_ns);
     for (uint32_t i = 0; i < n; i++)
         vc_receive_one(w, &w->burst[i], which == VC_IO_XSK, 0);
     vc_receive_flush(w);

@@ -4,6 +4,7 @@
 #include "counters.h"
 #include "events.h"
 #include "forward.h"
+#include "inbox.h"
 #include "report.h"
 
 #define HOUSEKEEPING_NS 500000ull
@@ -145,7 +146,7 @@ uint32_t vc_worker_do_work(struct vc_worker *w, uint64_t now_ns)
     w->woken = 0;
     vc_wheel_advance(&w->departures, now_ns);
     work = vc_commands_drain(w);
-    work += vc_mesh_drain(w);
+    work += vc_inbox_drain(w);
     if (!holding(w)) {
         work += receive(w);
     }

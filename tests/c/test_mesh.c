@@ -9,14 +9,20 @@
 
 static struct world world;
 
-static void open_call(void)
+static void open_slots(uint32_t audio_slots)
 {
     world_init(&world, 2);
+    world.setup.audio_slots = audio_slots;
     world_start(&world);
     world_leg(&world, 0, 0, VC_SRTP_AEAD_AES_128_GCM);
     world_leg(&world, 1, 1, VC_SRTP_AEAD_AES_128_GCM);
     world_source(&world, 0, 0, 0xa0, 0);
     world_route(&world, 1, 1, 0, 0x101, 0);
+}
+
+static void open_call(void)
+{
+    open_slots(64);
 }
 
 static uint32_t seal(uint64_t index, uint8_t *sealed)
@@ -28,6 +34,7 @@ static uint32_t seal(uint64_t index, uint8_t *sealed)
 
 static void test_wrong_queue(void)
 {
+    const uint8_t too_long[VC_HANDOFF_SZ + 1] = { 0x80 };
     const struct vc_counters *a, *b;
     uint8_t sealed[1700];
 
@@ -50,8 +57,16 @@ static void test_wrong_queue(void)
         world_put(&world, 1, 0, sealed, seal(i, sealed));
         vc_worker_do_work(world.workers[1], world.now_ns);
     }
+    CHECK_EQ(b->drops[VC_DROP_HANDOFF_FULL], 0);
+    world.now_ns += VC_HANDOFF_WAIT_NS;
+    vc_worker_do_work(world.workers[1], world.now_ns); /* for so long they may wait */
     CHECK_EQ(b->drops[VC_DROP_HANDOFF_FULL], 7);
     CHECK_EQ(b->rx, 7);
+    world_put(&world, 1, 0, memset(sealed, 0x80, sizeof sealed), sizeof sealed);
+    world_put(&world, 1, 0, too_long, sizeof too_long);
+    vc_worker_do_work(world.workers[1], world.now_ns);
+    CHECK_EQ(b->drops[VC_DROP_HANDOFF_FULL], 8);
+    CHECK_EQ(b->drops[VC_DROP_TOO_LONG], 1);
     CHECK(!vc_worker_audit(world.workers[1]));
     CHECK(!vc_worker_sleep_begin(world.workers[0], world.now_ns)); /* there is work for it */
     world_pass(&world, 2000 * WORLD_MS);
@@ -62,6 +77,82 @@ static void test_wrong_queue(void)
     vc_worker_sleep_end(world.workers[0], world.now_ns);
     CHECK_EQ(world.workers[0]->shm->sleeping, 0);
     CHECK_EQ(world.workers[0]->shm->beat_ns, world.now_ns);
+    world_fini(&world);
+}
+
+static void put_foreign(uint64_t from, uint64_t to)
+{
+    uint8_t sealed[1700];
+
+    for (uint64_t i = from; i < to; i++)
+        world_put(&world, 1, 0, sealed, seal(i, sealed));
+}
+
+/* What a link kept while it was away comes at once, several rings of it, and the holder has to wake
+   up first: all of it arrives. */
+static void test_burst(void)
+{
+    const uint64_t n = 5 * VC_HANDOFF_CAP / 2;
+    const struct vc_counters *a, *b;
+
+    open_slots(512);
+    a = world_counters(&world, 0);
+    b = world_counters(&world, 1);
+    put_foreign(0, n);
+    for (int i = 0; i < 20; i++)
+        vc_worker_do_work(world.workers[1], world.now_ns += WORLD_MS);
+    CHECK_EQ(b->rx_wrong_queue, VC_HANDOFF_CAP);
+    for (int i = 0; i < 40; i++)
+        world_pass(&world, WORLD_MS / 20);
+    CHECK_EQ(b->drops[VC_DROP_HANDOFF_FULL], 0);
+    CHECK_EQ(b->rx_wrong_queue, n);
+    CHECK_EQ(a->routed, n);
+    world_take(&world);
+    CHECK_EQ(world_count(&world, 1, 0x101), n);
+    CHECK_EQ(world.bad_cnt, 0);
+    world_fini(&world);
+}
+
+/* A holder that hangs holds up the media of others for a moment, and not again soon. */
+static void test_holder_hangs(void)
+{
+    struct world_rtp own = { .ssrc = 0xa1, .payload_sz = 100, .pt = 111 };
+    const struct vc_counters *b;
+    uint64_t began_ns;
+
+    open_slots(512);
+    b = world_counters(&world, 1);
+    world_source(&world, 1, 1, 0xa1, 0);
+    began_ns = world.now_ns;
+    put_foreign(0, VC_HANDOFF_CAP + 10);
+    world_send(&world, 1, &own);
+    for (int i = 0; i < 3; i++)
+        vc_worker_do_work(world.workers[1], world.now_ns);
+    for (; world.now_ns < began_ns + VC_HANDOFF_WAIT_NS; world.now_ns += WORLD_MS)
+        vc_worker_do_work(world.workers[1], world.now_ns);
+    CHECK_EQ(b->drops[VC_DROP_HANDOFF_FULL], 0);
+    CHECK_EQ(b->routed, 0);
+    vc_worker_do_work(world.workers[1], world.now_ns);
+    CHECK_EQ(b->drops[VC_DROP_HANDOFF_FULL], 10);
+    CHECK_EQ(b->routed, 1);
+    for (int i = 0; world.now_ns < began_ns + VC_HANDOFF_EVERY_NS; i++) { /* at once */
+        put_foreign(1000 + (uint64_t)i, 1001 + (uint64_t)i);
+        own.index++;
+        world_send(&world, 1, &own);
+        vc_worker_do_work(world.workers[1], world.now_ns);
+        CHECK_EQ(b->drops[VC_DROP_HANDOFF_FULL], 11 + i);
+        CHECK_EQ(b->routed, 2 + i);
+        world.now_ns += 20 * WORLD_MS;
+    }
+    own.index++;
+    world_send(&world, 1, &own);
+    vc_worker_do_work(world.workers[1], world.now_ns); /* it is given another chance */
+    CHECK_EQ(b->routed, own.index);
+    CHECK(!vc_worker_audit(world.workers[1]));
+    world_step(&world); /* the holder is back */
+    world_step(&world);
+    CHECK_EQ(b->routed, own.index + 1);
+    CHECK_EQ(world_counters(&world, 0)->routed, VC_HANDOFF_CAP);
     world_fini(&world);
 }
 
@@ -158,6 +249,8 @@ int main(void)
 {
     test_bells();
     test_wrong_queue();
+    test_burst();
+    test_holder_hangs();
     test_full_ring();
     test_removal();
     return check_report();
