@@ -15,6 +15,7 @@ the network allows.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, NamedTuple
@@ -35,6 +36,7 @@ FRAGMENT: Final = "application/trickle-ice-sdpfrag"
 WAYS: Final = {"whip": Way.RECEIVE, "whep": Way.SEND}
 EXPOSED: Final = ("Location", "Link", "ETag", "Accept-Post", "Accept-Patch", "Retry-After")
 """What a page's script may read of a response (CORS)."""
+NO_WEIGHT: Final = re.compile(r"q=0(\.0{0,3})?")
 
 
 class Context(NamedTuple):
@@ -337,7 +339,14 @@ def _expect_type(request: Request, wanted: str) -> None:
 
 
 def _accepts(request: Request, wanted: str) -> bool:
-    """Whether the Accept header, where there is one, allows the type."""
-    allowed = request.headers.get("accept", "*/*")
-    ranges = [item.partition(";")[0].strip().lower() for item in allowed.split(",")]
-    return any(r in (wanted, "*/*", wanted.partition("/")[0] + "/*", "") for r in ranges)
+    """Whether the Accept header allows the type: its narrowest range decides (RFC 9110 section
+    12.5.1).  One that names no range at all forbids nothing."""
+    weights: dict[str, bool] = {}
+    for item in request.headers.get("accept", "").split(","):
+        name, *parameters = (part.strip().lower() for part in item.split(";"))
+        if name:
+            weights[name] = not any(NO_WEIGHT.fullmatch(parameter) for parameter in parameters)
+    for name in (wanted, wanted.partition("/")[0] + "/*", "*/*"):
+        if name in weights:
+            return weights[name]
+    return not weights

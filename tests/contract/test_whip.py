@@ -132,6 +132,7 @@ REFUSED: list[tuple[str, str, dict[str, Any], int, str]] = [
     ("no type", "whip", {"content_type": ""}, 415, "bad_message"),
     ("JSON", "whip", {"content_type": "application/json"}, 415, "bad_message"),
     ("accepts JSON only", "whip", {"accept": "application/json"}, 406, "bad_message"),
+    ("but SDP", "whip", {"accept": "*/*, application/sdp; q=0.0"}, 406, "bad_message"),
     ("empty", "whip", {"body": ""}, 400, "bad_message"),
     ("garbage", "whip", {"body": "v=0\r\nhello"}, 400, "bad_message"),
     ("too long", "whip", {"body": "v=0\r\n" + "a" * 70_000}, 413, "too_large"),
@@ -181,7 +182,9 @@ async def test_a_slash_too_many_is_a_redirection_that_keeps_the_method(world: Wo
 
 
 @pytest.mark.parametrize("kind", ["Application/SDP", "application/sdp; charset=utf-8"])
-@pytest.mark.parametrize("accept", ["", "*/*", "application/*;q=0.1", "text/html, application/sdp"])
+@pytest.mark.parametrize(
+    "accept", ["", "*/*", "*/*;q=0, application/*;q=0.1", "text/html, application/sdp"]
+)
 async def test_forms_of_headers_that_are_as_good(world: World, kind: str, accept: str) -> None:
     made = await world.post(headers=world.headers(content_type=kind, accept=accept))
     assert (made.status_code, made.headers["content-type"]) == (201, SDP)
@@ -276,12 +279,12 @@ async def test_trickle_needs_the_etag_and_changes_nothing(world: World) -> None:
     for other in ('"old"', f"W/{etag}", etag.strip('"'), ""):
         stale = await world.patch(made, CANDIDATES, if_match=other)
         assert (stale.status_code, stale.json()["code"]) == (412, "bad_message"), other
+    for body in ("", "a=x", "hello", "a=ice-ufrag:abcd"):
+        assert (await world.patch(made, body, if_match=etag)).status_code == 400
     # The example of an ICE restart in draft-ietf-wish-whip-16 has * in quotes.
     for good in (etag, f'"old", {etag}', "*", '"*"'):
         taken = await world.patch(made, CANDIDATES, if_match=good)
         assert (taken.status_code, taken.content, "etag" in taken.headers) == (204, b"", False)
-    for body, status in (("", 400), ("a=x", 400), ("hello", 400), ("a=ice-ufrag:abcd", 400)):
-        assert (await world.patch(made, body, if_match=etag)).status_code == status
     wrong = await world.client.patch(
         made.headers["location"], content=CANDIDATES, headers=world.headers(if_match=etag)
     )
@@ -310,17 +313,9 @@ async def test_an_ice_restart_gives_new_credentials(world: World) -> None:
     assert gone.status_code == 200
 
 
-async def test_pages_of_allowed_origins_may_call(world: World) -> None:
-    wish = {
-        "origin": ORIGIN,
-        "access-control-request-method": "PATCH",
-        "access-control-request-headers": "authorization,content-type,if-match",
-    }
-    answer = await world.client.options("/whip/r/x", headers=wish)
-    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, ORIGIN)
-    refused = await world.client.options("/whip/r/x", headers=wish | {"origin": "https://e.vil"})
-    assert refused.status_code == 400
+async def test_a_page_may_read_what_it_needs(world: World) -> None:
     made = await world.post(headers=world.headers(origin=ORIGIN))
+    assert made.headers["access-control-allow-origin"] == ORIGIN
     exposed = made.headers["access-control-expose-headers"]
     assert {"Location", "Link", "ETag"} <= set(exposed.split(", "))
     await world.end(made)
