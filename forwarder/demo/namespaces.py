@@ -27,6 +27,7 @@ from forwarder.errors import HostError
 
 COMMAND_TIMEOUT_S = 15.0
 _PR_SET_PDEATHSIG = 1
+NET6 = "fd77:{}::{}"
 
 
 def run(*command: str) -> str:
@@ -89,13 +90,20 @@ def parse_udp_datagrams(text: str) -> int:
 
 
 class Lab:
-    """`fwd` has the interfaces in0 and out0; `fwd_addresses` are its addresses in that order."""
+    """`fwd` has the interfaces in0 and out0; `fwd_addresses` are its addresses in that order, and
+    `other_addresses` those of IPv6 that a `dual` stack has besides."""
 
     def __init__(
-        self, *, ipv6: bool = False, queues: int = 1, prefix: str = "vcdemo", mtu: int = 1500
+        self,
+        *,
+        ipv6: bool = False,
+        dual: bool = False,
+        queues: int = 1,
+        prefix: str = "vcdemo",
+        mtu: int = 1500,
     ) -> None:
         stem = f"{prefix}{os.getpid()}"
-        net = "fd77:{}::{}" if ipv6 else "10.77.{}.{}"
+        net = NET6 if ipv6 else "10.77.{}.{}"
         self.ipv6 = ipv6
         self.queues = queues
         self.mtu = mtu
@@ -103,6 +111,7 @@ class Lab:
         self.fwd = Host(f"{stem}-fwd", net.format(1, 1))
         self.sub = Host(f"{stem}-sub", net.format(2, 2))
         self.fwd_addresses = [net.format(1, 1), net.format(2, 1)]
+        self.other_addresses = [NET6.format(k, 1) for k in (1, 2)] if dual else []
         self.interfaces = ["in0", "out0"]
         self._made = ExitStack()
 
@@ -132,7 +141,19 @@ class Lab:
             run("ip", "-n", here.name, "link", "add", near, *queues, "type", "veth", *peer)
             self._bring_up(here, near, near_ip)
             self._bring_up(there, far, far_ip)
+        if self.other_addresses:
+            self._add_ipv6()
         self._warm_up()
+
+    def _add_ipv6(self) -> None:
+        ends = ((self.pub, "pub0"), (self.sub, "sub0"))
+        for gate, near, (host, far) in zip(
+            self.other_addresses, self.interfaces, ends, strict=True
+        ):
+            here = f"{gate.removesuffix('1')}2"
+            for name, interface, ip in ((self.fwd.name, near, gate), (host.name, far, here)):
+                run("ip", "-n", name, "addr", "add", f"{ip}/64", "dev", interface, "nodad")
+            run("ip", "-n", host.name, "route", "add", "default", "via", gate)
 
     def _bring_up(self, host: Host, interface: str, address: str) -> None:
         width, flags = ("64", ("nodad",)) if self.ipv6 else ("24", ())

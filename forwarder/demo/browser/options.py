@@ -42,6 +42,7 @@ class BrowserOptions:
     repair: bool = True  # NACK and RTX are offered
     feedback: bool = True  # transport-wide numbers and their feedback are offered
     ipv6: bool = False
+    dual: bool = False  # IPv6 besides IPv4, at the node and at the browsers
     seconds: float = SECONDS
     fps: int = FPS
     pcap: Path | None = None

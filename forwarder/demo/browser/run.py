@@ -276,12 +276,13 @@ def stage(made: AsyncExitStack, options: BrowserOptions) -> tuple[Lab, Node]:
     base = Path(f"/run/vcfwd-browser-{os.getpid()}")
     base.mkdir(mode=0o700)
     sync.callback(remove, base)
-    lab = sync.enter_context(Lab(ipv6=options.ipv6, prefix=PREFIX))
+    lab = sync.enter_context(Lab(ipv6=options.ipv6, dual=options.dual, prefix=PREFIX))
     interfaces = [] if options.path == "udp" else lab.interfaces
     # A browser asks its default route for the address to offer.
     for host, gate in ((lab.pub, lab.fwd_addresses[0]), (lab.sub, lab.fwd_addresses[1])):
         run("ip", "-n", host.name, "route", "add", "default", "via", gate)
-    node = Node(lab.fwd, base, lab.fwd_addresses, interfaces, options.path, 1, PORT)
+    addresses = [*lab.fwd_addresses, *lab.other_addresses]
+    node = Node(lab.fwd, base, addresses, interfaces, options.path, 1, PORT)
     node.cors_origins = [ORIGIN]
     node.prepare()
     sync.enter_context(Bpffs(node.run_dir / "bpf"))
