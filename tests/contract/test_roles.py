@@ -89,10 +89,11 @@ def without_sdp(told: list[Any]) -> bool:
 
 
 @pytest.mark.usefixtures("on_loopback")
-async def test_what_a_demoted_publisher_sends_reaches_nobody(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_what_a_demoted_publisher_sends_reaches_nobody(tmp_path: Path, workers: int) -> None:
     """A WHIP client knows of no role and sends on: it stays, unheard, and goes on the air again by
     a word of the admin's, twice over.  The viewer's slots are the same streams, without a gap."""
-    site = Site(tmp_path)
+    site = Site(tmp_path, change={"dataplane": {"workers": workers}})
     async with (
         node_of(site) as node,
         http(site) as client,
