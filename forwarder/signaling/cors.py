@@ -32,8 +32,8 @@ class Cors(CORSMiddleware):
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope=scope)
-        if scope["method"] != "OPTIONS" or not whip.preflight(headers):
+        asked = scope["type"] == "http" and scope["method"] == "OPTIONS"
+        if not asked or not whip.preflight(headers := Headers(scope=scope)):
             await super().__call__(scope, receive, send)
             return
         answer = self.preflight_response(headers)
