@@ -2,18 +2,9 @@
 #include "commands.h"
 
 #include "events.h"
-#include "report.h"
+#include "request.h"
 
 #define DUMP_IDS_CYCLE 4096u
-
-enum vc_status vc_command_own_leg(const struct vc_worker *w, uint32_t id)
-{
-    if (id >= w->node->config.setup.legs_max)
-        return VC_STATUS_BAD_ID;
-    if (w->peers[id].owner == VC_NONE)
-        return VC_STATUS_NO_LEG;
-    return w->peers[id].owner == w->id ? VC_STATUS_OK : VC_STATUS_NOT_OWNER;
-}
 
 static enum vc_status keyframe_request(struct vc_worker *w, uint32_t id)
 {
@@ -23,7 +14,7 @@ static enum vc_status keyframe_request(struct vc_worker *w, uint32_t id)
         return VC_STATUS_NO_SOURCE;
     if (w->node->sources[id].owner != w->id)
         return VC_STATUS_NOT_OWNER;
-    vc_report_request(w, id);
+    vc_request_keyframe(w, id);
     return VC_STATUS_OK;
 }
 

@@ -26,12 +26,6 @@ enum vc_status vc_command_route_filter(struct vc_worker *w,
                                        const struct vc_cmd_route_filter *set);
 enum vc_status vc_command_route_remove(struct vc_worker *w, uint32_t id);
 /* The leg has other keys now: indices begin anew. */
-void vc_command_rekey_source(struct vc_worker *w, struct vc_source *source);
-/* Its indices begin anew, with another SSRC. */
-void vc_command_restart_source(struct vc_worker *w, struct vc_source *source);
 void vc_command_rekey_route(struct vc_worker *w, struct vc_route *route);
-
-/* VC_STATUS_OK when this worker owns the leg. */
-enum vc_status vc_command_own_leg(const struct vc_worker *w, uint32_t id);
 
 #endif

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "bind.h"
 #include "commands.h"
 #include "pace.h"
 
@@ -119,9 +120,43 @@ static void set_keys(struct vc_worker *w, struct vc_leg *leg, const struct vc_cm
         VC_ASSERT(!vc_crypto_key_init(w->crypto, &leg->tx, suite, set->tx_key, set->tx_salt));
     }
     for (uint32_t at = leg->sources; rekeyed && at != VC_NONE; at = w->node->sources[at].next)
-        vc_command_rekey_source(w, &w->node->sources[at]);
+        vc_source_rekey(w, &w->node->sources[at]);
     for (uint32_t at = leg->routes; rekeyed && at != VC_NONE; at = w->node->routes[at].next)
         vc_command_rekey_route(w, &w->node->routes[at]);
+}
+
+/* Nothing can leave any more: what waits is dropped, gates close. */
+static void shed_all(struct vc_worker *w, struct vc_leg *leg)
+{
+    for (uint32_t at = leg->routes; at != VC_NONE; at = w->node->routes[at].next) {
+        struct vc_route *route = &w->node->routes[at];
+
+        if (route->feeds[1].source != VC_NONE)
+            vc_route_switch(w, route);
+        vc_route_shed(w, route, vc_route_limit(w, route), VC_COPY_DROP_NO_PATH);
+        vc_route_dequeue(w, route);
+        vc_route_close_gate(w, route);
+    }
+    vc_resend_drop(w, leg, VC_NONE, VC_COPY_DROP_NO_PATH);
+    vc_wheel_cancel(&w->departures, leg->id);
+}
+
+/* Whether the leg can be sent to may have changed: reopens its routes when it has become so. */
+static void refresh(struct vc_worker *w, struct vc_leg *leg)
+{
+    int sendable = leg->suite != VC_SRTP_NONE && leg->nominated != VC_NONE &&
+                   vc_worker_io(w, vc_leg_backend(w, leg)) != NULL;
+
+    if (sendable == leg->sendable)
+        return;
+    leg->sendable = (uint8_t)sendable;
+    if (!sendable)
+        shed_all(w, leg);
+    for (uint32_t at = leg->routes; sendable && at != VC_NONE; at = w->node->routes[at].next)
+        vc_route_reopen(w, &w->node->routes[at]);
+    for (uint32_t at = leg->sources; sendable && at != VC_NONE; at = w->node->sources[at].next)
+        if (w->node->sources[at].keyframe_wanted)
+            vc_pacer_hasten(&w->requests, at, w->now_ns);
 }
 
 enum vc_status vc_command_leg_set(struct vc_worker *w, const struct vc_cmd_leg_set *set)
@@ -151,20 +186,20 @@ enum vc_status vc_command_leg_set(struct vc_worker *w, const struct vc_cmd_leg_s
     leg->dscp_video = set->dscp_video;
     for (uint32_t at = leg->routes; at != VC_NONE; at = w->node->routes[at].next)
         if (memcmp(leg->tx_ext, set->tx_ext, sizeof leg->tx_ext))
-            vc_resend_header(&w->node->routes[at], w->node->routes[at].resend.rx_ext);
+            vc_route_header(&w->node->routes[at], w->node->routes[at].resend.rx_ext);
     memcpy(leg->rx_ext, set->rx_ext, sizeof leg->rx_ext);
     memcpy(leg->tx_ext, set->tx_ext, sizeof leg->tx_ext);
     memcpy(leg->cname, set->cname, sizeof leg->cname);
     memcpy(&rx_ext, set->rx_ext, sizeof rx_ext);
     for (uint32_t at = leg->sources; at != VC_NONE; at = w->node->sources[at].next)
         __atomic_store_n(&w->node->sources[at].rx_ext, rx_ext, __ATOMIC_RELAXED);
-    vc_leg_refresh(w, leg);
+    refresh(w, leg);
     return VC_STATUS_OK;
 }
 
 enum vc_status vc_command_leg_header(struct vc_worker *w, const struct vc_cmd_leg_header *set)
 {
-    enum vc_status status = vc_command_own_leg(w, set->leg);
+    enum vc_status status = vc_leg_owned(w, set->leg);
     struct vc_leg *leg;
 
     if (status != VC_STATUS_OK)
@@ -188,13 +223,13 @@ enum vc_status vc_command_leg_header(struct vc_worker *w, const struct vc_cmd_le
     leg->l3_off = set->l3_off;
     leg->header_sz = set->header_sz;
     memcpy(leg->header, set->header, sizeof leg->header);
-    vc_leg_refresh(w, leg);
+    refresh(w, leg);
     return VC_STATUS_OK;
 }
 
 enum vc_status vc_command_leg_rate(struct vc_worker *w, const struct vc_cmd_leg_rate *set)
 {
-    enum vc_status status = vc_command_own_leg(w, set->leg);
+    enum vc_status status = vc_leg_owned(w, set->leg);
 
     if (status != VC_STATUS_OK)
         return status;

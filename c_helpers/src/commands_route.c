@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "commands.h"
 
-#include "report.h"
-
 #define INDEX_END (1ull << 48)
 /* More than could have left between the last index that was stored and the death of the process,
    and far below half of the sequence space.  A route that was removed stored its last one. */
@@ -53,7 +51,7 @@ static enum vc_status check_route_set(const struct vc_worker *w,
     const struct vc_leg *leg;
     enum vc_status status;
 
-    status = vc_command_own_leg(w, set->leg);
+    status = vc_leg_owned(w, set->leg);
     if (status != VC_STATUS_OK)
         return status;
     if (set->source_owner >= setup->worker_cnt || set->seq_start >> 15 || set->pt > 127 ||
@@ -180,7 +178,7 @@ static void apply_route_set(struct vc_worker *w, const struct vc_cmd_route_set *
         vc_route_begin(w, route, restored);
     }
     if (memcmp(route->mid, set->mid, VC_LABEL_SZ))
-        vc_resend_header(route, route->resend.rx_ext);
+        vc_route_header(route, route->resend.rx_ext);
     route->digest = set->digest;
     memcpy(route->mid, set->mid, VC_LABEL_SZ);
     if (route->feeds[1].source == VC_NONE) /* else the types belong to the source that comes */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "commands.h"
 
-#include "forward.h"
+#include "bind.h"
 #include "rtx.h"
 
 static struct vc_history_pool *pool_of(const struct vc_worker *w, uint8_t queue)
@@ -28,7 +28,7 @@ static enum vc_status check_rtx(const struct vc_worker *w, const struct vc_cmd_s
         return VC_STATUS_BAD_VALUE;
     if (!set->rtx_ssrc)
         return VC_STATUS_OK;
-    other = vc_rtx_source(w, leg, set->rtx_ssrc);
+    other = vc_leg_rtx_source(w, leg, set->rtx_ssrc);
     if (vc_leg_source(w, leg, set->rtx_ssrc) || (other && other->id != set->source))
         return VC_STATUS_DUPLICATE_SSRC;
     other = &w->node->sources[set->source];
@@ -45,7 +45,7 @@ static enum vc_status check_source_set(const struct vc_worker *w,
 
     if (set->source >= w->node->config.setup.sources_max)
         return VC_STATUS_BAD_ID;
-    status = vc_command_own_leg(w, set->leg);
+    status = vc_leg_owned(w, set->leg);
     if (status != VC_STATUS_OK)
         return status;
     if ((set->flags != VC_SOURCE_BY_SSRC && (!set->flags || set->flags & ~labels)) ||
@@ -61,7 +61,7 @@ static enum vc_status check_source_set(const struct vc_worker *w,
     other = set->flags & VC_SOURCE_BY_SSRC ?
                 vc_leg_source(w, &w->node->legs[set->leg], set->ssrc) : NULL;
     if (set->flags & VC_SOURCE_BY_SSRC &&
-        vc_rtx_source(w, &w->node->legs[set->leg], set->ssrc))
+        vc_leg_rtx_source(w, &w->node->legs[set->leg], set->ssrc))
         return VC_STATUS_DUPLICATE_SSRC;
     return other ? VC_STATUS_DUPLICATE_SSRC : check_rtx(w, set);
 }
@@ -79,16 +79,6 @@ static int resume_store(const struct vc_worker *w, const struct vc_leg *leg,
     if (source->flags & VC_SOURCE_BY_SSRC)
         return store->rx.ssrc == source->ssrc;
     return (same || !source->known) && store->rx.ssrc && !vc_leg_source(w, leg, store->rx.ssrc);
-}
-
-static void reset_store(struct vc_source_index *store, uint64_t key_id, uint32_t ssrc)
-{
-    store->key_id = 0;
-    VC_INDEX_FENCE();
-    memset(store, 0, sizeof *store);
-    store->rx.ssrc = ssrc;
-    VC_INDEX_FENCE();
-    store->key_id = key_id;
 }
 
 /* position goes on over the lives of an id: a message about an earlier one says nothing new. */
@@ -147,7 +137,7 @@ enum vc_status vc_command_source_set(struct vc_worker *w, const struct vc_cmd_so
                 vc_source_bind(w, source, source->store->rx.ssrc);
         } else {
             source->stream = 1;
-            reset_store(source->store, leg->key_id, set->ssrc);
+            vc_bind_reset(source->store, leg->key_id, set->ssrc);
         }
         source->known = 1;
         w->c.sources++;
@@ -161,30 +151,6 @@ enum vc_status vc_command_source_set(struct vc_worker *w, const struct vc_cmd_so
     if (!vc_source_live(source))
         __atomic_store_n(&source->state, VC_SOURCE_LIVE, __ATOMIC_RELEASE);
     return VC_STATUS_OK;
-}
-
-void vc_command_rekey_source(struct vc_worker *w, struct vc_source *source)
-{
-    source->store->moved_cnt = 0; /* what was sent under the old keys cannot be played again */
-    vc_command_restart_source(w, source);
-}
-
-void vc_command_restart_source(struct vc_worker *w, struct vc_source *source)
-{
-    struct vc_source_index *store = source->store;
-    struct vc_source_index before = *store;
-
-    reset_store(store, 0, source->ssrc);
-    memcpy(store->moved, before.moved, sizeof store->moved);
-    store->moved_cnt = before.moved_cnt;
-    store->rtx.ssrc = source->rtx_ssrc;
-    VC_INDEX_FENCE();
-    store->key_id = w->node->legs[source->leg].key_id;
-    source->stream++;
-    source->received = source->expected_prior = source->received_prior = 0;
-    source->nack.cnt = 0;
-    vc_source_report_write(source, &(struct vc_sender_report){ 0 }); /* of other timestamps */
-    __atomic_store_n(&source->key_ns, 0, __ATOMIC_RELAXED);
 }
 
 enum vc_status vc_command_source_remove(struct vc_worker *w, uint32_t id)

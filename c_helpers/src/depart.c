@@ -147,25 +147,6 @@ static void lose(struct vc_worker *w, const struct vc_departure *d, enum vc_copy
     vc_copy_drop(w, d->route, reason, 1);
 }
 
-struct vc_rtp_identity vc_depart_identity(const struct vc_worker *w, struct vc_leg *leg,
-                                          const struct vc_route *route,
-                                          const struct vc_departure *d, const uint64_t *rx_ext)
-{
-    uint64_t leaves_ns = d->due_ns > w->now_ns ? d->due_ns : w->now_ns;
-
-    return (struct vc_rtp_identity){
-        .ssrc = route->out_ssrc,
-        .timestamp = vc_switch_timestamp(route, d->head.rtp.timestamp),
-        .seq = (uint16_t)d->out,
-        .pt = d->head.flags & VC_SLOT_RED && route->red_pt ? route->red_pt : route->pt,
-        .rx_ext = (const uint8_t *)rx_ext,
-        .tx_ext = leg->tx_ext,
-        .mid = route->mid[0] ? route->mid : NULL,
-        .send_time = vc_rtp_send_time(leaves_ns),
-        .transport_number = leg->tx_ext[VC_EXT_TRANSPORT_CC] ? leg->transport_next++ : 0,
-    };
-}
-
 /* Rewrites the header and makes the packet an item of the burst.  Its number is taken: should
    it not leave, a hole stays. */
 static void add_departure(struct vc_worker *w, struct vc_leg *leg, struct vc_route *route,
@@ -187,7 +168,7 @@ static void add_departure(struct vc_worker *w, struct vc_leg *leg, struct vc_rou
     route->feeds[0].cursor++;
     w->c.queued--;
     if (vc_unlikely(rx_ext != route->resend.rx_ext || codec != route->rewrite.codec)) {
-        vc_resend_header(route, rx_ext);
+        vc_route_header(route, rx_ext);
         route->rewrite.codec = codec;
     }
     vc_history_copy(d->history, d->position, 0, d->in_header, d->head.rtp.header_sz);

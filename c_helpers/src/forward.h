@@ -9,6 +9,7 @@
 #define VC_FORWARD_H
 
 #include "node.h"
+#include "switch.h"
 
 uint32_t vc_receive(struct vc_worker *w, int which);
 /* One datagram that this worker takes charge of (counted in rx).  vc_receive_flush must follow. */
@@ -20,17 +21,29 @@ void vc_receive_flush(struct vc_worker *w);
 void vc_receive_accept(struct vc_worker *w, struct vc_leg *leg, struct vc_source *source,
                        struct vc_slot_head *head, uint32_t wire_sz);
 void vc_receive_announce(struct vc_worker *w, struct vc_source *source);
-/* 1: the packet's element with this id is the label; an empty label: there is none. */
-int vc_receive_label(const uint8_t label[VC_LABEL_SZ], const uint8_t *pkt,
-                     const struct vc_rtp *rtp, uint8_t id);
 
 uint32_t vc_depart(struct vc_worker *w);
 /* How a packet of this route leaves, as its first copy did, but for what is stamped at departure: it
    takes the leg's next transport-wide number where its peer wants one.  rx_ext: the source's, as one
    word. */
-struct vc_rtp_identity vc_depart_identity(const struct vc_worker *w, struct vc_leg *leg,
-                                          const struct vc_route *route,
-                                          const struct vc_departure *d, const uint64_t *rx_ext);
+static inline struct vc_rtp_identity
+vc_depart_identity(const struct vc_worker *w, struct vc_leg *leg, const struct vc_route *route,
+                   const struct vc_departure *d, const uint64_t *rx_ext)
+{
+    uint64_t leaves_ns = d->due_ns > w->now_ns ? d->due_ns : w->now_ns;
+
+    return (struct vc_rtp_identity){
+        .ssrc = route->out_ssrc,
+        .timestamp = vc_switch_timestamp(route, d->head.rtp.timestamp),
+        .seq = (uint16_t)d->out,
+        .pt = d->head.flags & VC_SLOT_RED && route->red_pt ? route->red_pt : route->pt,
+        .rx_ext = (const uint8_t *)rx_ext,
+        .tx_ext = leg->tx_ext,
+        .mid = route->mid[0] ? route->mid : NULL,
+        .send_time = vc_rtp_send_time(leaves_ns),
+        .transport_number = leg->tx_ext[VC_EXT_TRANSPORT_CC] ? leg->transport_next++ : 0,
+    };
+}
 /* 1: payloads of this codec hold ids of frames. */
 static inline int vc_depart_has_ids(uint32_t codec)
 {
@@ -55,9 +68,5 @@ uint16_t vc_depart_newest(const struct vc_worker *w, const struct vc_route *rout
 void vc_depart_place(struct vc_departure *d, struct vc_crypto_item *item, uint32_t gap);
 /* Makes the system calls for what is committed and settles the counters. */
 void vc_flush(struct vc_worker *w);
-/* Binds a source to the SSRC. */
-void vc_source_bind(struct vc_worker *w, struct vc_source *source, uint32_t ssrc);
-/* A bound one goes to another SSRC, by an authentic packet: its indices begin anew. */
-void vc_source_move(struct vc_worker *w, struct vc_source *source, uint32_t ssrc);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include "forward.h"
 #include "report.h"
+#include "request.h"
 
 /* A message of this pair was lost: looks at everything that it could have spoken of. */
 static void catch_up(struct vc_worker *w, uint32_t from)
@@ -26,7 +27,7 @@ static void on_message(struct vc_worker *w, const struct vc_mesh_message *messag
         break;
     case VC_MESH_KEYFRAME:
         if (w->node->sources[message->source].owner == w->id)
-            vc_report_request(w, message->source);
+            vc_request_keyframe(w, message->source);
         break;
     }
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "nack.h"
 
-#include "report.h"
+#include "compound.h"
+#include "request.h"
 
 #define RETRY_MIN_NS 20000000ull
 #define RETRY_MAX_NS 400000000ull
@@ -26,7 +27,7 @@ static void missed(struct vc_worker *w, struct vc_source *source, uint64_t from,
     if (n > VC_NACK_MAX) {
         w->c.nack_lost += n;
         if (source->queue == VC_QUEUE_VIDEO)
-            vc_report_request(w, source->id);
+            vc_request_keyframe(w, source->id);
         return;
     }
     if (nack->cnt + n > VC_NACK_MAX) {
@@ -153,9 +154,9 @@ static uint32_t send_nack(struct vc_worker *w, struct vc_source *source)
         vc_pacer_schedule(&w->nacks, source->id, next_ns);
     if (!n)
         return 0;
-    vc_report_begin(&writer, leg);
+    vc_compound_begin(&writer, leg);
     vc_rtcp_write_nack(&writer, leg->rtcp_ssrc, source->ssrc, nacks, n);
-    vc_report_send(w, leg, data, writer.sz);
+    vc_compound_send(w, leg, data, writer.sz);
     return 1;
 }
 

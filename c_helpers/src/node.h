@@ -166,8 +166,11 @@ static inline void vc_copy_drop(struct vc_worker *w, struct vc_route *route,
 
 /* The leg's source of this SSRC, or NULL. */
 struct vc_source *vc_leg_source(const struct vc_worker *w, const struct vc_leg *leg, uint32_t ssrc);
-/* Recomputes whether the leg can be sent to; reopens its routes when it has become so. */
-void vc_leg_refresh(struct vc_worker *w, struct vc_leg *leg);
+/* The leg's source whose RTX stream has this SSRC, or NULL. */
+struct vc_source *vc_leg_rtx_source(const struct vc_worker *w, const struct vc_leg *leg,
+                                    uint32_t ssrc);
+/* VC_STATUS_OK when this worker owns the leg. */
+enum vc_status vc_leg_owned(const struct vc_worker *w, uint32_t id);
 
 /* Law, for tests: every sum that must hold between the tables and the counters.  NULL or what
    is broken. */

@@ -1,96 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "forward.h"
-#include "commands.h"
+#include "bind.h"
 #include "events.h"
 #include "keyframe.h"
 #include "nack.h"
 #include "report.h"
+#include "request.h"
 #include "rtx.h"
-
-void vc_source_bind(struct vc_worker *w, struct vc_source *source, uint32_t ssrc)
-{
-    struct vc_leg *leg = &w->node->legs[source->leg];
-
-    source->ssrc = source->store->rx.ssrc = ssrc; /* labels may never come again */
-    source->bound = 1;
-    leg->unbound_cnt--;
-    leg->binding_cnt++;
-    vc_event_bound(w, VC_EVT_BOUND, source);
-}
-
-void vc_source_move(struct vc_worker *w, struct vc_source *source, uint32_t ssrc)
-{
-    struct vc_source_index *store = source->store;
-
-    store->moved[store->moved_cnt].ssrc = source->ssrc;
-    store->moved[store->moved_cnt].rtx_ssrc = source->rtx_ssrc;
-    store->moved_cnt++;
-    source->ssrc = ssrc;
-    source->rtx_bound = 0;
-    source->rtx_ssrc = 0;
-    source->keyframe_wanted = source->queue == VC_QUEUE_VIDEO;
-    vc_command_restart_source(w, source);
-    vc_event_bound(w, VC_EVT_BOUND, source);
-}
-
-/* 1: the label takes the source to this SSRC.  Never back, and not for ever: one that was left could
-   be played again, and each move costs all that read the source a seam. */
-static int may_move(const struct vc_source *source, const struct vc_rtp *rtp)
-{
-    const struct vc_source_index *store = source->store;
-
-    if (!(source->flags & VC_SOURCE_BY_LABEL) || !(source->mid[0] || source->rid[0]) ||
-        (rtp->pt != source->pt && (!source->red_pt || rtp->pt != source->red_pt)) ||
-        store->moved_cnt >= VC_SOURCE_MOVES)
-        return 0;
-    return !vc_source_left(source, rtp->ssrc);
-}
-
-int vc_receive_label(const uint8_t label[VC_LABEL_SZ], const uint8_t *pkt,
-                     const struct vc_rtp *rtp, uint8_t id)
-{
-    uint8_t padded[VC_LABEL_SZ] = { 0 };
-    uint32_t sz = 0;
-    const uint8_t *data = id ? vc_rtp_ext(pkt, rtp, id, &sz) : NULL;
-
-    if (data && sz > VC_LABEL_SZ)
-        return 0;
-    if (data)
-        memcpy(padded, data, sz);
-    return !memcmp(padded, label, VC_LABEL_SZ);
-}
-
-/* The source that an unknown SSRC would belong to if the packet is authentic.  The extensions
-   are clear, so this is only a proposal; vc_receive_flush makes it a binding.  The payload type
-   tells only of a packet without labels, and only where it can mean one source (RFC 9143
-   section 9.2: else it is dropped). */
-static struct vc_source *propose_source(const struct vc_worker *w, const struct vc_leg *leg,
-                                        const uint8_t *pkt, const struct vc_rtp *rtp)
-{
-    const uint8_t none[VC_LABEL_SZ] = { 0 };
-    struct vc_source *by_pt = NULL;
-    uint32_t by_pt_cnt = 0;
-
-    if (!leg->unbound_cnt && !leg->binding_cnt)
-        return NULL;
-    for (uint32_t at = leg->sources; at != VC_NONE; at = w->node->sources[at].next) {
-        struct vc_source *source = &w->node->sources[at];
-
-        if (source->bound ? !may_move(source, rtp) : leg->binding_cnt >= VC_LEG_BINDINGS)
-            continue;
-        if ((source->flags & VC_SOURCE_BY_LABEL) &&
-            vc_receive_label(source->mid, pkt, rtp, leg->rx_ext[VC_EXT_MID]) &&
-            vc_receive_label(source->rid, pkt, rtp, leg->rx_ext[VC_EXT_RID]))
-            return source;
-        if (!source->bound && (source->flags & VC_SOURCE_BY_PT) && source->pt == rtp->pt) {
-            by_pt = source;
-            by_pt_cnt++;
-        }
-    }
-    return by_pt_cnt == 1 && vc_receive_label(none, pkt, rtp, leg->rx_ext[VC_EXT_MID]) &&
-                   vc_receive_label(none, pkt, rtp, leg->rx_ext[VC_EXT_RID]) ?
-               by_pt : NULL;
-}
 
 /* Puts a packet into the burst that is opened next. */
 static void add_packet(struct vc_worker *w, struct vc_leg *leg, struct vc_source *source,
@@ -149,7 +65,7 @@ static void receive_rtp(struct vc_worker *w, struct vc_leg *leg, const struct vc
     if (!source && vc_rtx_receive(w, leg, pkt, &rtp))
         return;
     if (!source) {
-        source = propose_source(w, leg, pkt->data, &rtp);
+        source = vc_bind_propose(w, leg, pkt->data, &rtp);
         alone = 1;
     }
     if (!source) {
@@ -214,7 +130,7 @@ void vc_receive_accept(struct vc_worker *w, struct vc_leg *leg, struct vc_source
         vc_event_active(w, source);
     }
     if (source->keyframe_wanted)
-        vc_report_request(w, source->id);
+        vc_request_keyframe(w, source->id);
 }
 
 static void accept_packet(struct vc_worker *w, struct vc_leg *leg, struct vc_source *source,

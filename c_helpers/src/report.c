@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "report.h"
 
+#include "compound.h"
 #include "events.h"
-#include "forward.h"
-#include "rtx.h"
+#include "request.h"
 #include "senders.h"
 #include "switch.h"
 
@@ -18,44 +18,6 @@
 #define REPORT_AGE_NS 20000000000ull /* an older sender report says nothing any more */
 
 /* ---- out --------------------------------------------------------------------------------- */
-
-void vc_report_begin(struct vc_rtcp_writer *writer, const struct vc_leg *leg)
-{
-    vc_rtcp_write_rr(writer, leg->rtcp_ssrc, NULL, 0);
-    vc_rtcp_write_sdes(writer, leg->rtcp_ssrc, leg->cname, vc_cname_sz(leg));
-}
-
-void vc_report_send(struct vc_worker *w, struct vc_leg *leg, const uint8_t *data, uint32_t sz)
-{
-    int which = vc_leg_backend(w, leg);
-    struct vc_io *io = vc_worker_io(w, which);
-    struct vc_crypto_item item = { .key = &leg->tx, .src = data, .src_sz = sz };
-    struct vc_io_dst dst;
-    struct vc_io_tx tx;
-
-    if (!leg->sendable || !sz || leg->store->rtcp_tx >> 31) {
-        w->c.rtcp_tx_dropped++;
-        return;
-    }
-    if (w->rtcp_pending[which] + w->copies_pending[which] >= VC_IO_BURST / 2)
-        vc_flush(w);
-    dst = vc_leg_dst(leg, leg->dscp_audio);
-    if (io->ops->tx_reserve(io, &dst, &tx)) {
-        w->c.rtcp_tx_dropped++;
-        return;
-    }
-    item.dst = tx.payload;
-    item.index = leg->store->rtcp_tx;
-    __atomic_store_n(&leg->store->rtcp_tx, (uint32_t)item.index + 1, __ATOMIC_RELEASE);
-    if (vc_crypto_seal_rtcp(w->crypto, &item, 1) != 1) {
-        io->ops->tx_cancel(io, &tx);
-        w->c.rtcp_tx_dropped++;
-        return;
-    }
-    io->ops->tx_commit(io, &tx, item.dst_sz);
-    w->rtcp_pending[which]++;
-    w->c.tx_bytes += item.dst_sz;
-}
 
 void vc_report_route(struct vc_worker *w, struct vc_route *route)
 {
@@ -84,7 +46,7 @@ void vc_report_route(struct vc_worker *w, struct vc_route *route)
     route->store->last_ts = route->last_out_ts; /* in this order: they are never behind */
     VC_INDEX_FENCE();
     route->store->last_ns = route->last_arrival_ns;
-    vc_report_send(w, leg, data, writer.sz);
+    vc_compound_send(w, leg, data, writer.sz);
 }
 
 void vc_report_pass(struct vc_worker *w, uint32_t source)
@@ -118,75 +80,16 @@ static uint32_t send_receiver_reports(struct vc_worker *w, struct vc_leg *leg)
             break;
         vc_rtcp_write_rr(&writer, leg->rtcp_ssrc, blocks, n);
         vc_rtcp_write_sdes(&writer, leg->rtcp_ssrc, leg->cname, vc_cname_sz(leg));
-        vc_report_send(w, leg, data, writer.sz);
+        vc_compound_send(w, leg, data, writer.sz);
         sent++;
     }
     return sent;
-}
-
-/* When the next request may leave.  Sources under one mid come from one encoder, which minds one
-   request in VC_KEYFRAME_THROTTLE_NS, whichever of them it names. */
-static uint64_t request_due(const struct vc_worker *w, const struct vc_source *source)
-{
-    uint64_t due_ns = w->now_ns;
-
-    for (uint32_t at = w->node->legs[source->leg].sources; at != VC_NONE;
-         at = w->node->sources[at].next) {
-        const struct vc_source *other = &w->node->sources[at];
-
-        if (other->queue == source->queue && !memcmp(other->mid, source->mid, VC_LABEL_SZ) &&
-            other->keyframe_ns && other->keyframe_ns + VC_KEYFRAME_THROTTLE_NS > due_ns)
-            due_ns = other->keyframe_ns + VC_KEYFRAME_THROTTLE_NS;
-    }
-    return due_ns;
-}
-
-static uint32_t send_pli(struct vc_worker *w, struct vc_source *source)
-{
-    struct vc_leg *leg = &w->node->legs[source->leg];
-    uint8_t data[VC_RTCP_MAX];
-    struct vc_rtcp_writer writer = { data, 0, sizeof data };
-    uint64_t due_ns;
-
-    if (!vc_source_live(source) || !source->keyframe_wanted || !source->bound || !leg->sendable)
-        return 0; /* asked again when it sends something */
-    due_ns = request_due(w, source);
-    if (due_ns > w->now_ns) {
-        vc_pacer_schedule(&w->requests, source->id, due_ns);
-        return 0;
-    }
-    source->keyframe_wanted = 0;
-    source->keyframe_ns = w->now_ns;
-    vc_report_begin(&writer, leg);
-    vc_rtcp_write_pli(&writer, leg->rtcp_ssrc, source->ssrc);
-    vc_report_send(w, leg, data, writer.sz);
-    w->c.keyframe_requests++;
-    source->stats->plis++;
-    return 1;
-}
-
-void vc_report_request(struct vc_worker *w, uint32_t id)
-{
-    struct vc_source *source = &w->node->sources[id];
-
-    if (!vc_source_live(source))
-        return;
-    if (source->owner != w->id) {
-        vc_mesh_send(w, source->owner, VC_MESH_KEYFRAME, id, 0);
-        return;
-    }
-    if (source->keyframe_wanted && w->requests.place[id] != VC_NONE)
-        w->c.keyframe_merged++;
-    source->keyframe_wanted = 1;
-    vc_pacer_hasten(&w->requests, id, request_due(w, source));
 }
 
 uint32_t vc_report_timers(struct vc_worker *w)
 {
     uint32_t cnt = 0, id;
 
-    while ((id = vc_pacer_pop_due(&w->requests, w->now_ns)) != VC_NONE)
-        cnt += send_pli(w, &w->node->sources[id]);
     for (int i = 0; i < 16; i++) {
         id = vc_pacer_pop_due(&w->reports, w->now_ns);
         if (id == VC_NONE)
@@ -313,7 +216,7 @@ static void on_estimate(struct vc_worker *w, struct vc_leg *leg, const struct vc
 static void on_keyframe_request(struct vc_worker *w, struct vc_route *route)
 {
     route->stats->plis++;
-    vc_report_request(w, route->feeds[0].source); /* the next source was asked already */
+    vc_request_keyframe(w, route->feeds[0].source); /* the next source was asked already */
 }
 
 static void on_item(struct vc_worker *w, struct vc_leg *leg, const struct vc_rtcp_item *item)
@@ -326,7 +229,7 @@ static void on_item(struct vc_worker *w, struct vc_leg *leg, const struct vc_rtc
         source = vc_leg_source(w, leg, item->ssrc);
         if (source)
             on_sender_report(w, source, &item->u.sr);
-        else if (!vc_rtx_source(w, leg, item->ssrc))
+        else if (!vc_leg_rtx_source(w, leg, item->ssrc))
             w->c.rtcp_unknown++;
         break;
     case VC_RTCP_REPORT:

@@ -30,12 +30,6 @@ void vc_resend_sent(struct vc_resend *resend, uint64_t out, uint64_t position)
     resend->sent[out % VC_RESEND_WINDOW] = (uint16_t)position;
 }
 
-void vc_resend_header(struct vc_route *route, uint64_t rx_ext)
-{
-    route->resend.rx_ext = rx_ext;
-    route->resend.plain_from = route->numbering.highest_out + 1;
-}
-
 /* RED leaves again as it left: to a receiver that takes none as its newest block alone; to one that
    takes it whole, but not by RTX, whose payload type stands for one other and never for RED's.  0;
    -1: it does not, or left before the receiver changed its mind. */

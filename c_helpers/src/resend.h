@@ -65,8 +65,6 @@ struct vc_resend_queue { /* of a leg; 1 KB; a ring */
 
 /* A packet of the route has been sent for the first time. */
 void vc_resend_sent(struct vc_resend *resend, uint64_t out, uint64_t position);
-/* From now on packets leave with other headers. */
-void vc_resend_header(struct vc_route *route, uint64_t rx_ext);
 /* A NACK came in on this leg; route NULL: for an SSRC that is not there. */
 void vc_resend_ask(struct vc_worker *w, struct vc_leg *leg, struct vc_route *route,
                    const struct vc_rtcp_nack *nack);

@@ -3,7 +3,7 @@
 
 #include "node.h"
 #include "pace.h"
-#include "report.h"
+#include "request.h"
 #include "switch.h"
 
 static struct vc_route *feed_route(const struct vc_worker *w, uint32_t feed)
@@ -57,7 +57,7 @@ static void set_gate(struct vc_route *route, int open)
 void vc_route_ask(struct vc_worker *w, struct vc_route *route, uint32_t which)
 {
     route->asked_ns[which] = w->now_ns;
-    vc_report_request(w, route->feeds[which].source);
+    vc_request_keyframe(w, route->feeds[which].source);
 }
 
 /* ---- the leg's queues -------------------------------------------------------------------- */
@@ -279,12 +279,18 @@ void vc_route_change(struct vc_worker *w, struct vc_route *route, uint32_t sourc
     }
 }
 
+void vc_route_header(struct vc_route *route, uint64_t rx_ext)
+{
+    route->resend.rx_ext = rx_ext;
+    route->resend.plain_from = route->numbering.highest_out + 1;
+}
+
 void vc_route_take_types(struct vc_route *route)
 {
     const struct vc_route_types *types = &route->next_types;
 
     if (route->pt != types->pt || route->red_pt != types->red_pt)
-        vc_resend_header(route, route->resend.rx_ext);
+        vc_route_header(route, route->resend.rx_ext);
     route->pt = types->pt;
     route->red_pt = types->red_pt;
     route->resend.rtx_pt = types->rtx_pt;

@@ -94,6 +94,8 @@ static inline void vc_route_forget(struct vc_route *route)
 {
     __atomic_store_n(&route->store->source, VC_NONE, __ATOMIC_RELEASE);
 }
+/* From now on packets leave with other headers: what left cannot be made again (resend.h). */
+void vc_route_header(struct vc_route *route, uint64_t rx_ext);
 /* From now on packets leave with next_types. */
 void vc_route_take_types(struct vc_route *route);
 /* Takes the next feed as the current one. */

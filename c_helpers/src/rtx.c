@@ -1,19 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "rtx.h"
 
+#include "bind.h"
 #include "forward.h"
 #include "twcc.h"
 
 #define OSN_SZ 2u /* original sequence number */
 #define PADDING_FLAG 0x20u
-
-struct vc_source *vc_rtx_source(const struct vc_worker *w, const struct vc_leg *leg, uint32_t ssrc)
-{
-    for (uint32_t at = leg->sources; at != VC_NONE; at = w->node->sources[at].next)
-        if (w->node->sources[at].rtx_bound && w->node->sources[at].rtx_ssrc == ssrc)
-            return &w->node->sources[at];
-    return NULL;
-}
 
 void vc_rtx_set(const struct vc_worker *w, struct vc_source *source,
                 const struct vc_cmd_source_set *set)
@@ -28,7 +21,7 @@ void vc_rtx_set(const struct vc_worker *w, struct vc_source *source,
         source->rtx_ssrc = set->rtx_ssrc;
         source->rtx_bound = 1;
     } else if (source->resumed && source->rtx_pt && (store->flags & VC_INDEX_STARTED) &&
-               !vc_leg_source(w, leg, store->ssrc) && !vc_rtx_source(w, leg, store->ssrc)) {
+               !vc_leg_source(w, leg, store->ssrc) && !vc_leg_rtx_source(w, leg, store->ssrc)) {
         source->rtx_ssrc = store->ssrc;
         source->rtx_bound = 1;
     }
@@ -51,10 +44,10 @@ static struct vc_source *propose(const struct vc_worker *w, const struct vc_leg 
             vc_source_left(source, rtp->ssrc))
             continue;
         if (source->mid[0] &&
-            !vc_receive_label(source->mid, pkt, rtp, leg->rx_ext[VC_EXT_MID]))
+            !vc_bind_label(source->mid, pkt, rtp, leg->rx_ext[VC_EXT_MID]))
             continue;
         if (source->rid[0] &&
-            !vc_receive_label(source->rid, pkt, rtp, leg->rx_ext[VC_EXT_RRID]))
+            !vc_bind_label(source->rid, pkt, rtp, leg->rx_ext[VC_EXT_RRID]))
             continue;
         if (found)
             return NULL;
@@ -155,7 +148,7 @@ static void open_packet(struct vc_worker *w, struct vc_leg *leg, struct vc_sourc
 int vc_rtx_receive(struct vc_worker *w, struct vc_leg *leg, const struct vc_io_rx *pkt,
                    const struct vc_rtp *rtp)
 {
-    struct vc_source *source = vc_rtx_source(w, leg, rtp->ssrc);
+    struct vc_source *source = vc_leg_rtx_source(w, leg, rtp->ssrc);
 
     if (!source && !is_rtx_pt(w, leg, rtp->pt))
         return 0;

@@ -14,9 +14,6 @@
 
 #define VC_RTX_AHEAD_MAX 1024u /* a number further above the source's highest is not believed */
 
-/* The leg's source whose RTX stream has this SSRC, or NULL. */
-struct vc_source *vc_rtx_source(const struct vc_worker *w, const struct vc_leg *leg,
-                                uint32_t ssrc);
 /* source_set was found valid: takes over the RTX stream that it names, or that the store knows. */
 void vc_rtx_set(const struct vc_worker *w, struct vc_source *source,
                 const struct vc_cmd_source_set *set);

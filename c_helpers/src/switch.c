@@ -235,5 +235,5 @@ void vc_switch_left(struct vc_route *route, uint32_t timestamp)
     if (!route->late || !is_later(timestamp, route->late_from + LATE_KEPT))
         return;
     route->late = 0;
-    vc_resend_header(route, route->resend.rx_ext); /* what left before would come out otherwise */
+    vc_route_header(route, route->resend.rx_ext); /* what left before would come out otherwise */
 }

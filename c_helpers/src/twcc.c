@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "twcc.h"
 
-#include "report.h"
+#include "compound.h"
 
 #define NEARLY_FULL (VC_TWCC_WINDOW * 3 / 4)
 
@@ -144,12 +144,12 @@ static uint32_t send_messages(struct vc_worker *w, struct vc_leg *leg)
         uint8_t data[VC_RTCP_MAX];
         struct vc_rtcp_writer writer = { data, 0, sizeof data };
 
-        vc_report_begin(&writer, leg);
+        vc_compound_begin(&writer, leg);
         VC_ASSERT(writer.room - writer.sz >= VC_TWCC_MAX);
         sz = vc_twcc_build(&leg->twcc, leg->rtcp_ssrc, data + writer.sz);
         if (!sz)
             return sent;
-        vc_report_send(w, leg, data, writer.sz + sz);
+        vc_compound_send(w, leg, data, writer.sz + sz);
         w->c.feedback_tx++;
         sent++;
     }

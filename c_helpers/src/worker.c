@@ -6,6 +6,7 @@
 #include "forward.h"
 #include "inbox.h"
 #include "report.h"
+#include "request.h"
 
 #define HOUSEKEEPING_NS 500000ull
 #define SOCKET_ASK_NS 100000ull
@@ -151,6 +152,7 @@ uint32_t vc_worker_do_work(struct vc_worker *w, uint64_t now_ns)
         work += receive(w);
     }
     work += vc_depart(w);
+    work += vc_request_timers(w);
     work += vc_report_timers(w);
     work += vc_nack_timers(w);
     work += vc_twcc_timers(w);
