@@ -15,6 +15,7 @@ from typing import NamedTuple
 import httpx
 import pylibsrtp
 from bare_peer import MID, OPUS, RID, VP8
+from codec_kit import begin, dependency, offering
 from media_kit import RIDS, SIZES, Camera, Ears
 from node_kit import PATIENCE_S, Site, until
 from pydantic import BaseModel
@@ -33,8 +34,7 @@ FRAME_S, SOUND_S, REPORT_S = 1 / 30, 0.02, 0.3
 PARTS = 3  # packets of a frame
 ENCODER_MINDS_S = 0.2  # libwebrtc takes no two requests within 0.3 s, but reads them in time
 CLOCK_AHEAD_S = 4321.5  # of the sender's own, so that nobody can mistake the node's for it
-KEY_HEAD = bytes.fromhex("1000009d012a4001b400")
-"""The frame tag with P 0, start code and size of a VP8 key frame (RFC 6386 section 9.1)."""
+VIDEO = VP8  # payload type, whatever the codec
 
 
 class Stamp(NamedTuple):
@@ -79,29 +79,57 @@ class Stream:
         return (self.base + round(capture_s * self.clock_hz)) % (1 << 32)
 
 
+@dataclass
+class Report:
+    """A sender report, by the sender's clock, and how many packets went before it: of its stream
+    where it was sent, of all where it came."""
+
+    ssrc: int
+    ntp_s: float
+    timestamp: int
+    packets: int
+
+
 class Studio(Camera):
     """Publishes sound and a picture in two layers, each with an RTP clock of its own.  A layer may
     come later than the other.  Both layers begin anew when the node asks one of them to."""
 
-    def __init__(self, token: str, *, late_s: tuple[float, float] = (0.0, 0.0)) -> None:
+    def __init__(
+        self, token: str, *, late_s: tuple[float, float] = (0.0, 0.0), codec: str = "vp8"
+    ) -> None:
         super().__init__("whip", token)
+        self.codec = codec
         rng = random.Random(11)
         self.layers = [
-            Stream(n, LAYER_SSRC + n, VP8, 90_000, FRAME_S, late_s[n], "1", rid)
+            Stream(n, LAYER_SSRC + n, VIDEO, 90_000, FRAME_S, late_s[n], "1", rid)
             for n, rid in enumerate(RIDS)
         ]
         self.sound = Stream(2, SOUND_SSRC, OPUS, 48_000, SOUND_S, 0.0, "0")
         for stream in (*self.layers, self.sound):
             stream.base, stream.seq = rng.randrange(1 << 32), rng.randrange(1 << 15)
+            stream.picture = rng.randrange(1 << 15)
         self.asked_when: list[float] = []
         """When key frames were asked for; what repeats a request before its answer is left out."""
         self._asked_at = float("-inf")
+        self.reports: list[Report] = []
+        """What it said of its clocks."""
         self.tap = Indices(srtcp_tail=0)
         self._began = time.monotonic()
+
+    def offer(self) -> str:
+        return offering(super().offer(), self.codec)
 
     @property
     def now_s(self) -> float:
         return time.monotonic() - self._began
+
+    def captured_s(self, stamp: Stamp) -> float:
+        """When that was captured by what the studio last reported of the stream's clock."""
+        stream = (*self.layers, self.sound)[stamp.stream]
+        told = [report for report in self.reports if report.ssrc == stream.ssrc]
+        newest = min(told, key=lambda report: abs(report.ntp_s - stamp.capture_s))
+        ticks = distance(stream.ticks(stamp.capture_s), newest.timestamp)
+        return newest.ntp_s + ticks / stream.clock_hz
 
     @property
     def asked(self) -> int:
@@ -127,16 +155,13 @@ class Studio(Camera):
         labels = bytes([MID << 4]) + stream.mid.encode()
         if stream.rid:
             labels += bytes([RID << 4 | (len(stream.rid) - 1)]) + stream.rid.encode()
+        if stream.rid and self.codec == "av1":
+            labels += dependency(stream.picture, part, parts)
         labels += bytes(-len(labels) % 4)
-        payload = b""
+        payload = bytes(60)
         if stream.rid:
-            first = 0x10 if part == 0 else 0
-            payload = struct.pack("!BBH", 0x80 | first, 0x80, 0x8000 | stream.picture)
-            if part == 0:
-                payload += KEY_HEAD if key else b"\x11" + KEY_HEAD[1:3]
+            payload = begin(self.codec, stream.picture, part, parts, key=key)
             payload += bytes(SIZES[stream.number] // PARTS)
-        else:
-            payload = bytes(60)
         payload += struct.pack("!BB?d", stream.number, part, key, capture_s)
         marker = 0x80 if part == parts - 1 else 0
         head = struct.pack(
@@ -153,7 +178,7 @@ class Studio(Camera):
             capture_s = number * stream.period_s
             await asyncio.sleep(max(0.0, capture_s + stream.late_s - self.now_s))
             key, stream.wants_key = stream.wants_key and bool(stream.rid), False
-            stream.picture = (stream.picture + 1) & 0x7FFF
+            stream.picture = (stream.picture + 1) & 0xFFFF
             for part in range(PARTS if stream.rid else 1):
                 self.send_rtp(self._packet(stream, capture_s, part, key))
             number += 1
@@ -168,6 +193,7 @@ class Studio(Camera):
                 stream.packets,
                 stream.octets,
             )
+            self.reports.append(Report(stream.ssrc, now, report.rtp_timestamp, stream.packets))
             self.send_rtcp(
                 rtcp.sender_report(report) + rtcp.source_description(stream.ssrc, "studio")
             )
@@ -188,25 +214,17 @@ class Studio(Camera):
             assert not failed, failed
 
 
-@dataclass
-class Report:
-    """A sender report that was forwarded, and how many packets had come before it."""
-
-    ssrc: int
-    ntp_s: float
-    timestamp: int
-    packets: int
-
-
 class Seat(Ears):
     """A viewer by session: one slot, whose layer it asks for.  Without `repair` its offer has no
     RTX: what it asks for comes again byte for byte, or not at all."""
 
     control: Control
 
-    def __init__(self, site: Site, name: str, *, repair: bool = True) -> None:
+    def __init__(self, site: Site, name: str, *, repair: bool = True, codec: str = "vp8") -> None:
         super().__init__("whep", "")
-        self.repair = repair
+        self.repair, self.codec = repair, codec
+        self.clear: list[bytes] = []
+        """Each of `packets` with its header."""
         self.reports: list[Report] = []
         self.tap = Indices(srtcp_tail=0)
         self.again = 0
@@ -231,7 +249,7 @@ class Seat(Ears):
         self.back += 1
 
     def offer(self) -> str:
-        text = super().offer()
+        text = offering(super().offer(), self.codec)
         if self.repair:
             return text
         lines = [x for x in text.split("\r\n") if not x.startswith(("a=rtpmap:97", "a=fmtp:97"))]
@@ -255,9 +273,13 @@ class Seat(Ears):
                 with contextlib.suppress(SessionLost, TimeoutError):
                     return await self.control.request(m.LayerWish, mid="1", layer=layer)
 
+    def open_rtp(self, data: bytes) -> bytes:
+        self.clear.append(super().open_rtp(data))
+        return self.clear[-1]
+
     def ask(self, numbers: list[int]) -> None:
         """For packets of the picture once more (RFC 4585 section 6.2.1)."""
-        body = struct.pack("!II", 1, self.of(VP8)[-1].ssrc)
+        body = struct.pack("!II", 1, self.of(VIDEO)[-1].ssrc)
         body += b"".join(struct.pack("!HH", number, 0) for number in numbers)
         head = struct.pack("!BBH", 0x81, 205, len(body) // 4)
         self.send_rtcp(rtcp.receiver_report(1, []) + head + body)
@@ -286,13 +308,13 @@ class Seat(Ears):
 
     def layer(self) -> int | None:
         """Of the newest picture."""
-        return next((stamp_of(p).stream for p in reversed(self.packets) if p.pt == VP8), None)
+        return next((stamp_of(p).stream for p in reversed(self.packets) if p.pt == VIDEO), None)
 
     async def sees(self, layer: int, packets: int = 1) -> None:
         """Until so many packets of the picture came since its layer is this one."""
 
         def enough() -> bool:
-            newest = self.of(VP8)[-packets:]
+            newest = self.of(VIDEO)[-packets:]
             return len(newest) == packets and all(stamp_of(p).stream == layer for p in newest)
 
         await until(enough, f"layer {layer} comes (now: {self.layer()})")
