@@ -55,10 +55,12 @@ class DataPlane:
         on_restarted: Callable[[float], None] | None = None,
         on_failed: Callable[[str], None] | None = None,
         on_group: Callable[[Group], None] | None = None,
+        on_process: Callable[[int], None] | None = None,
         watchdog_ms: int = STALE_NS // 1_000_000,
         service: bool = False,
     ) -> None:
-        """`service`: somebody else (systemd) starts the process, and again when it was killed."""
+        """`service`: somebody else (systemd) starts the process, and again when it was killed.
+        `on_process`: called with the PID of each, before it is set up."""
         self.run_dir = run_dir
         self._service = service
         self._stale_ns = watchdog_ms * 1_000_000
@@ -70,6 +72,7 @@ class DataPlane:
         self.ready: Ready | None = None
         self._binary = binary
         self._on_group = on_group
+        self._on_process = on_process
         self._parts: Parts | None = None
         self._control: Control | None = None
         self._child: subprocess.Popen[bytes] | None = None
@@ -252,6 +255,7 @@ class DataPlane:
         self._pidfd = os.pidfd_open(pid)
         self._ended.clear()
         asyncio.get_running_loop().add_reader(self._pidfd, self._on_end)
+        _tell(self._on_process, pid)
 
     def _on_end(self) -> None:
         asyncio.get_running_loop().remove_reader(self._pidfd)

@@ -143,7 +143,8 @@ def _stage(
             now = settings.read(site.host, step.key)
             if now == step.wanted:  # an earlier step of this stage brought it along
                 continue
-            number = journal.intend(run, step, now if now is not None else settings.ABSENT)
+            old = settings.ABSENT if now is None or stage.goes(step.key) else now
+            number = journal.intend(run, step, old)
             if _make(site.host, stage, step, now, tell):
                 journal.note(number, "done")
                 audit.add(f"{step.key}: {now} -> {step.wanted}", "done", stage=stage.name)
@@ -247,7 +248,8 @@ def _put_back(host: Host, entry: Entry, force: bool) -> str:
             "--force puts it back"
         )
     kind = settings.split(entry.key)[0]
-    if entry.old == settings.ABSENT and kind not in ("file", "dir"):
+    if entry.old == settings.ABSENT and kind not in ("file", "dir", "controller"):
+        BY_NAME[entry.stage].leave(host, entry.key)
         return ""  # goes with its directory
     BY_NAME[entry.stage].revert(host, entry.key, entry.old)
     again = settings.read(host, entry.key)

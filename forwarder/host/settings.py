@@ -5,6 +5,8 @@
     cpus:PATH          a list of processors             mask:PATH   the same, written as a mask
     file:PATH          a whole file of configuration; (absent) when there is none
     dir:PATH           a directory of a cgroup: present or absent
+    controller:PATH    whether a cgroup's subtree_control has cpuset: present or absent
+    threads:PATH       of a cpuset (v1): apart when all who are free to run anywhere are in it
     ethtool:NIC:SECTION.NAME                            see net/ethtool.py
     irq:NIC:ROLE:QUEUE the processors of an interrupt: by what it is for, never by its number
 
@@ -19,11 +21,16 @@ import os
 import shlex
 
 from forwarder.errors import HostError
-from forwarder.host import cpulist, vectors
+from forwarder.host import cpulist, cpuset, vectors
 from forwarder.host.root import Host
 
 ABSENT = "(absent)"
 PRESENT = "present"
+_PART = (
+    "for t in $(cat {root}/tasks); do grep -q . /proc/$t/cmdline && grep -q "
+    '"^Cpus_allowed_list:.$(cat {root}/cpuset.cpus)$" /proc/$t/status && '
+    "echo $t > {rest}/tasks; done; true"
+)
 _FLAGS = {"channels": "-L", "rings": "-G", "coalesce": "-C", "features": "-K"}
 _WORDS = {
     "rx_usecs": "rx-usecs", "tx_usecs": "tx-usecs", "use_adaptive_rx": "adaptive-rx",
@@ -60,12 +67,16 @@ def read(host: Host, key: str) -> str | None:
         return None if text is None else _cpus(_affinity(number), text)
     if kind == "dir":
         return PRESENT if host.path(rest).is_dir() else ABSENT
+    if kind == "threads":
+        return cpuset.apart(host)
     if kind == "file":
         text = host.read(rest)
         return ABSENT if text is None else text
     text = host.read(rest)
     if text is None:
         return None
+    if kind == "controller":
+        return PRESENT if "cpuset" in text.split() else ABSENT
     if kind == "choice":
         return text.partition("[")[2].partition("]")[0] or text
     if kind == "cpus":
@@ -87,6 +98,10 @@ def write(host: Host, key: str, value: str) -> None:
         host.write(_affinity(number), value)
     elif kind == "dir":
         (host.make_directory if value == PRESENT else host.remove_directory)(rest)
+    elif kind == "controller":
+        host.write(rest, _controllers(host, rest, value == PRESENT))
+    elif kind == "threads":
+        cpuset.part(host)
     elif kind == "file":
         host.write_file(rest, None if value == ABSENT else value + "\n")
     elif kind == "mask":
@@ -105,6 +120,10 @@ def shell(host: Host, key: str, value: str) -> str:
         return f"echo {value} > {_affinity(number if number is not None else -1)}"
     if kind == "dir":
         return f"{'mkdir' if value == PRESENT else 'rmdir'} {rest}"
+    if kind == "controller":
+        return f"echo {'+' if value == PRESENT else '-'}cpuset > {rest}"
+    if kind == "threads":
+        return _PART.format(root=cpuset.V1_ROOT, rest=rest)
     if kind == "file":
         if value == ABSENT:
             return f"rm -f {rest}"
@@ -119,6 +138,14 @@ def shell(host: Host, key: str, value: str) -> str:
 
 
 # ---- the kinds -------------------------------------------------------------------------------
+
+
+def _controllers(host: Host, file: str, wanted: bool) -> str:
+    """What is written; in a capture, which has no kernel, what is there then."""
+    if host.live:
+        return "+cpuset" if wanted else "-cpuset"
+    others = [word for word in (host.read(file) or "").split() if word != "cpuset"]
+    return " ".join(["cpuset", *others] if wanted else others)
 
 
 def _cpus(place: str, text: str) -> str:

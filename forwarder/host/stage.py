@@ -146,6 +146,15 @@ class Stage:
     def revert(self, host: Host, key: str, value: str) -> None:
         settings.write(host, key, value)
 
+    def goes(self, key: str) -> bool:
+        """Whether the setting comes and goes with a directory of the stage's: it had no value
+        before, whatever a new directory shows."""
+        return False
+
+    def leave(self, host: Host, key: str) -> None:
+        """Instead of `revert` for a value that was not there before and goes with its directory:
+        what must be done where the directory lives on."""
+
     # ---- for stages --------------------------------------------------------------------------
 
     def steps(

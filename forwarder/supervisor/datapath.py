@@ -26,7 +26,7 @@ from forwarder.dataplane.steering import Steering
 from forwarder.dataplane.steering_abi import XSKS_MAX, Rates
 from forwarder.dataplane.steering_probe import missing_capabilities
 from forwarder.errors import DataPlaneError, HostError
-from forwarder.host import devices
+from forwarder.host import cpuset, devices
 from forwarder.host.layout import Spread
 from forwarder.host.root import Host
 from forwarder.net import qdiscs
@@ -179,6 +179,12 @@ def _setup(
     )
 
 
+def _isolate(config: Config, pid: int) -> None:
+    """Into the cpuset of the workers' cores, where `vcfwd tune` made one and no systemd does it."""
+    if note := cpuset.join(Host(), pid, config.dataplane.cpus):
+        log.warning("%s", note)
+
+
 def _attach_selector(steering: Steering | None, group: Group) -> None:
     if steering is not None:
         steering.attach_selector(group.sockets)
@@ -216,6 +222,7 @@ async def open_datapath(
         on_restarted=on_restarted,
         on_failed=on_failed,
         on_group=lambda group: _attach_selector(steering, group),
+        on_process=lambda pid: _isolate(config, pid),
         watchdog_ms=config.dataplane.watchdog_ms,
         service=service,
     )

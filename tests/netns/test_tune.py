@@ -1,4 +1,4 @@
-"""`vcfwd tune` on this machine, for real: veth in a namespace of the test, cpusets and sysctls that
+"""`vcfwd tune` on this machine, for real: veth in a namespace of the test, sysctls that
 are put back, an unprivileged check, and `vcfwd up` that quotes it.
 """
 
@@ -22,7 +22,6 @@ from forwarder.demo.namespaces import Lab
 
 pytestmark = pytest.mark.root
 VCFWD = Path(sys.executable).with_name("vcfwd")
-CPUSET = Path("/sys/fs/cgroup/cpuset/vcfwd")
 NOBODY = 65534
 
 
@@ -307,23 +306,6 @@ def test_check_needs_no_privileges(conf: Path) -> None:
     mine = json.loads(tune(conf, "check", "--json", expect=1).stdout)
     theirs = json.loads(done.stdout)
     assert [e["stage"] for e in theirs["stages"]] == [e["stage"] for e in mine["stages"]]
-
-
-@pytest.mark.skipif(
-    not Path("/sys/fs/cgroup/cpuset/cpuset.cpus").exists() or CPUSET.exists(),
-    reason="needs cgroup v1 cpusets without one of vcfwd's",
-)
-def test_a_real_cpuset_comes_and_goes(conf: Path) -> None:
-    plan = json.loads(tune(conf, "plan", "--json").stdout)
-    (cpu,) = plan["workers"]
-    try:
-        tune(conf, "apply", "isolation")
-        assert (CPUSET / "cpuset.cpus").read_text() == f"{cpu}\n"
-        assert (CPUSET / "cpuset.cpu_exclusive").read_text() == "1\n"
-        tune(conf, "check", "isolation")
-    finally:
-        tune(conf, "revert")
-    assert not CPUSET.exists()
 
 
 def test_real_sysctls_are_set_and_put_back(conf: Path) -> None:
