@@ -129,6 +129,7 @@ test: build lint browser-debs flame-deps perf-deps deb-deps
 	$(MAKE) -s -C tests/c check check-asan check-tsan
 	$(MAKE) -s -C tests/c fuzz FUZZ_SECONDS=$(FUZZ_SECONDS)
 	VCFWD_BROWSER_QUICK=1 $(PY) -m pytest
+	$(MAKE) -s lab-quick
 
 # The tests of the packages for one release: SUITE=bookworm is Debian 12.
 test-deb: $(STAMPS)/venv deb-deps
