@@ -132,9 +132,12 @@ class Isolation(Stage):
 
     def init(self, host: Host, step: Step) -> None:
         super().init(host, step)
-        if step.key.startswith("file:"):
-            _systemctl(host, "daemon-reload")
-            _systemctl(host, "start", "vcfwd.slice")
+        if not step.key.startswith("file:"):
+            return
+        _systemctl(host, "daemon-reload")
+        _systemctl(host, "start", "vcfwd.slice")
+        if step.key == f"file:{SLICE}":
+            _confine(host, step.wanted.rpartition("AllowedCPUs=")[2])
 
     def goes(self, key: str) -> bool:
         rest = settings.split(key)[1]
@@ -157,7 +160,7 @@ class Isolation(Stage):
             if not _used(host):
                 _systemctl(host, "stop", "vcfwd.slice")
             elif host.live and not _shown("AllowedCPUs", "vcfwd.slice"):
-                _widen(host)
+                _confine(host, "")
 
 
 def _used(host: Host) -> bool:
@@ -171,10 +174,13 @@ def _used(host: Host) -> bool:
     return any(state not in ("inactive", "failed") for state in states)
 
 
-def _widen(host: Host) -> None:
-    """All cores for those in the slice, where systemd has left the old ones in its cgroup."""
-    if host.read(f"{FOLDER}/cpuset.cpus"):
-        host.write(f"{FOLDER}/cpuset.cpus", "")
+def _confine(host: Host, cpus: str) -> None:
+    """Those in the slice to these cores (empty: all), where systemd has not done so: it tells a
+    slice that is there already nothing of a file that is read again, or only later."""
+    file = f"{FOLDER}/cpuset.cpus"
+    now = host.read(file)
+    if now is not None and now != cpus:
+        host.write(file, cpus)
 
 
 def _shown(name: str, *units: str) -> str:
