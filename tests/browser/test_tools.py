@@ -51,8 +51,9 @@ async def tracks(call: Scene) -> int:
     return len(room["tracks"])
 
 
-async def record(call: Scene, publisher: Child, folder: Path) -> Path:
-    """What a viewer wrote of both tracks, once the publisher has them in the room."""
+async def record(call: Scene, publisher: Child, folder: Path) -> tuple[Path, int]:
+    """What a viewer wrote of both tracks, once the publisher has them in the room, and how many
+    pictures: as they came, so FFmpeg reads the bytes that crossed the node."""
 
     async def met() -> bool:
         assert not publisher.ended, publisher.tail()
@@ -70,13 +71,14 @@ async def record(call: Scene, publisher: Child, folder: Path) -> Path:
         await viewer.end()
     assert done["audio"] > 50 * SECONDS / 2
     assert done["video"] > 15 * SECONDS / 2
-    return file
+    return file, int(done["frames"])
 
 
-def assert_red_and_sounding(file: Path) -> None:
+def assert_red_and_sounding(file: Path, frames: int) -> None:
+    """FFmpeg decodes each picture and the sound."""
     with av.open(str(file)) as container:
         pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    assert len(pictures) > 15 * SECONDS / 3
+    assert len(pictures) == frames > 15 * SECONDS / 3
     red, green, blue = np.stack(pictures).mean(axis=(0, 1, 2))
     assert red > 180
     assert max(green, blue) < 60
@@ -92,8 +94,8 @@ async def test_gstreamer_publishes_and_ffmpeg_reads_what_a_viewer_wrote(tmp_path
         publisher = await Child.start("GStreamer", call.lab.pub, command, tmp_path / "whip.log")
         made.push_async_callback(publisher.end)
         publisher.tell(call.node.token("gstreamer", Role.ACTIVE))
-        file = await record(call, publisher, tmp_path)
-    assert_red_and_sounding(file)
+        seen = await record(call, publisher, tmp_path)
+    assert_red_and_sounding(*seen)
 
 
 @pytest.fixture
@@ -123,7 +125,7 @@ async def test_simple_whip_client_publishes_is_seen_and_leaves(
         said, env = tmp_path / "whip.log", {"LD_LIBRARY_PATH": str(libraries)}
         publisher = await Child.start("whip-client", call.lab.pub, command, said, env)
         made.push_async_callback(publisher.end)
-        file = await record(call, publisher, tmp_path)
+        seen = await record(call, publisher, tmp_path)
         publisher.signal(signal.SIGTERM)  # it deletes its session
         assert await publisher.wait(LEAVE_S) == 0, publisher.tail()
 
@@ -135,4 +137,4 @@ async def test_simple_whip_client_publishes_is_seen_and_leaves(
     assert "[WHIP] Sending candidates: end-of-candidates" in lines
     # It warns of each answer to POST, PATCH and DELETE that it does not like.
     assert not [line for line in lines if line.startswith(("[ERR]", "[WARN]"))]
-    assert_red_and_sounding(file)
+    assert_red_and_sounding(*seen)

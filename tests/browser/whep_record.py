@@ -1,26 +1,48 @@
-"""A WHEP client that writes what it receives: aiortc on the host it is started on.
+"""A WHEP client that writes what it receives, as it came: aiortc on the host it is started on.
 
-    python whep_record.py URL FILE SECONDS     the token on stdin; FILE.webm or FILE.mkv
+    python whep_record.py URL FILE SECONDS     the token on stdin; FILE.mkv
 
-Says {"event": "done", "audio": packets, "video": packets} at the end.
+aiortc's depayloaders put the frames together and nothing decodes them: the bytes of VP8 and Opus
+that crossed the node are those in the file.  Says {"event": "done", "audio": packets,
+"video": packets, "frames": pictures written} at the end.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
+import queue
 import sys
-from typing import Any
+import threading
+from fractions import Fraction
+from typing import Any, NamedTuple
 
 import av
 import httpx
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription, rtcrtpreceiver
-from aiortc.mediastreams import MediaStreamError
 
 CONNECT_S = 20.0
 PATIENCE = 32  # packets
+CLOCK_HZ = {"VP8": 90_000, "opus": 48_000}
 _JitterBuffer = rtcrtpreceiver.JitterBuffer
+
+
+class Frame(NamedTuple):
+    codec: str
+    timestamp: int  # of its clock; the first of its kind is at 0
+    data: bytes
+
+    @property
+    def when_s(self) -> float:
+        return self.timestamp / CLOCK_HZ[self.codec]
+
+    @property
+    def key(self) -> bool:
+        """RFC 6386 section 9.1; sound begins anywhere."""
+        return self.codec == "opus" or not self.data[0] & 1
+
+
+received: list[Frame] = []
 
 
 def impatient(capacity: int, **options: Any) -> Any:
@@ -28,30 +50,47 @@ def impatient(capacity: int, **options: Any) -> Any:
     return _JitterBuffer(capacity=min(capacity, PATIENCE), **options)
 
 
-async def take(track: Any, into: list[Any]) -> None:
-    with contextlib.suppress(MediaStreamError):
-        while True:
-            into.append(await track.recv())
+def keep(
+    loop: asyncio.AbstractEventLoop,
+    coming: queue.Queue[Any],
+    played: asyncio.Queue[Any],
+    _: threading.Event,
+) -> None:
+    """Stands where aiortc's decoder would, in its thread."""
+    while (task := coming.get()) is not None:
+        codec, frame = task
+        received.append(Frame(codec.name, frame.timestamp, bytes(frame.data)))
+    asyncio.run_coroutine_threadsafe(played.put(None), loop)
 
 
-def write(file: str, frames: dict[str, list[Any]]) -> None:
-    """Matroska with VP8 and Opus."""
+def write(file: str, frames: list[Frame]) -> int:
+    """Matroska, from the first key frame on; how many pictures."""
+    pictures = [frame for frame in frames if frame.codec == "VP8"]
+    while not pictures[0].key:
+        del pictures[0]
+    width, height = (
+        int.from_bytes(pictures[0].data[at : at + 2], "little") & 0x3FFF for at in (6, 8)
+    )
+    sound = [frame for frame in frames if frame.codec == "opus"]
     with av.open(file, "w") as container:
-        picture = container.add_stream("libvpx", rate=15)
-        first = frames["video"][0]
-        picture.width, picture.height, picture.pix_fmt = first.width, first.height, "yuv420p"
-        sound = container.add_stream("libopus", rate=48000)
-        for stream, kind in ((picture, "video"), (sound, "audio")):
-            for frame in [*frames[kind], None]:
-                container.mux(stream.encode(frame))
+        streams = {
+            "VP8": container.add_mux_stream("vp8", width=width, height=height),
+            "opus": container.add_mux_stream("opus", rate=CLOCK_HZ["opus"]),
+        }
+        for frame in sorted(pictures + sound, key=lambda frame: frame.when_s):
+            packet = av.Packet(frame.data)
+            packet.stream = streams[frame.codec]
+            packet.time_base = Fraction(1, CLOCK_HZ[frame.codec])
+            packet.pts = packet.dts = frame.timestamp
+            packet.is_keyframe = frame.key
+            container.mux(packet)
+    return len(pictures)
 
 
 async def main(url: str, file: str, seconds: float, token: str) -> None:
     rtcrtpreceiver.JitterBuffer = impatient
+    rtcrtpreceiver.decoder_worker = keep
     pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-    frames: dict[str, list[Any]] = {"audio": [], "video": []}
-    tasks = []
-    pc.on("track", lambda track: tasks.append(asyncio.create_task(take(track, frames[track.kind]))))
     for kind in ("audio", "video"):
         pc.addTransceiver(kind, direction="recvonly")
     await pc.setLocalDescription(await pc.createOffer())
@@ -75,8 +114,7 @@ async def main(url: str, file: str, seconds: float, token: str) -> None:
         where = httpx.URL(url).join(made.headers["location"])
         (await client.delete(where, headers=headers)).raise_for_status()
     await pc.close()
-    await asyncio.gather(*tasks)
-    write(file, frames)
+    found["frames"] = write(file, received)
     print(json.dumps({"event": "done", **found}), flush=True)
 
 
