@@ -79,6 +79,25 @@ def settled(samples: Sequence[Sent], bps: float) -> tuple[bool, str]:
     return met, f"allowed {most_bps:.0f} bit/s, sent {sent_bps:.0f}, lost {lost} of {packets}"
 
 
+CALM = tuple(Sent(n / 2, n * 25_000, n * 40, 0, n / 2, 700_000.0) for n in range(9))
+
+
+@pytest.mark.parametrize(
+    ("samples", "met"),
+    [
+        (CALM, True),
+        (CALM[:6], False),
+        ((*CALM[:6], CALM[6]._replace(estimate_bps=900_000.0), *CALM[7:]), False),
+        ((*CALM[:8], CALM[8]._replace(lost=6)), False),
+        ((*CALM[:8], CALM[8]._replace(octets=500_000)), False),
+        ([one._replace(told_s=0.0) for one in CALM], False),
+    ],
+    ids=["calm", "too soon", "allowed more", "lost", "sent more", "not told"],
+)
+def test_what_is_settled(samples: Sequence[Sent], met: bool) -> None:
+    assert settled(samples, NARROW_BPS)[0] is met
+
+
 async def estimate(actor: Actor) -> float:
     """What it may send, bit/s, in its own eyes; KeyError: it has no number."""
     return float((await published(actor))["availableOutgoingBitrate"])
