@@ -112,7 +112,7 @@ class Isolation(Stage):
         if verdict.state is State.NOT and not missing:
             sentence = f"core {cpus} is isolated since boot; the cpuset is not there"
             return Verdict(self.name, State.PARTLY, sentence)
-        if not any(step.key == PARTED for step in steps):
+        if verdict.state is State.UNKNOWN or not any(step.key == PARTED for step in steps):
             return verdict
         if {step.key for step in steps if not step.met} == {PARTED}:
             others, may = cpuset.strays(site.host), "may run"

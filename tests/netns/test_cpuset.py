@@ -170,6 +170,15 @@ def test_who_is_on_the_core_all_the_same_is_named(cell: Cell, site: Site) -> Non
     cell.tune(site, "revert")
 
 
+def test_the_shell_lines_by_hand_do_the_same(cell: Cell, site: Site) -> None:
+    lines = cell.tune(site, "apply", "--dry-run", "isolation")
+    assert not (cell.folder / "vcfwd").exists(), "a dry run changes nothing"
+    cell.run("sh", "-euc", lines)
+    assert cpuset(cell.shell) == cell.folder / "vcfwd-rest"
+    cell.tune(site, "check", "isolation")
+    assert "0 settings changed" in cell.tune(site, "apply", "isolation")
+
+
 def test_a_data_plane_that_is_not_pinned_stays_outside_and_says_so(
     cell: Cell, tmp_path: Path
 ) -> None:
