@@ -114,6 +114,16 @@ def view(good: Evidence) -> Any:
     return good.browsers[0].snapshot["views"][0]
 
 
+# What a slow machine causes too.
+UNSTEADY = {
+    "only 1 of 75 frames",
+    "frames_lost 97",
+    "freezes 1",
+    "packets_lost 2",
+    "2 restarted ICE 4 times",
+}
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -142,11 +152,14 @@ def view(good: Evidence) -> Any:
         (lambda e: e.media["counters"].update(routed=1000), "routed 1000, but"),
     ],
 )
-def test_each_fault_is_told(damage: Any, words: str) -> None:
+def test_each_fault_is_told_and_few_are_excused(damage: Any, words: str) -> None:
     bad = copy.deepcopy(evidence())
     damage(bad)
     outcome = conclude(bad)
     assert any(words in fault for fault in outcome.faults), outcome.faults
+    excused = words in UNSTEADY
+    assert any(words in fault for fault in outcome.unsteady) == excused
+    assert (outcome.broken == []) == excused
 
 
 def test_layers_skip_frames_each_by_itself() -> None:

@@ -51,7 +51,7 @@ class Evidence:
 @dataclass
 class Verdict(Outcome):
     """`unsteady` are those of the faults that a machine that is too slow causes: packets, frames
-    and codes too few, freezes.  For all others no machine is too slow."""
+    and codes too few, freezes, pauses.  For all others no machine is too slow."""
 
     unsteady: list[str] = field(default_factory=list)
 
@@ -290,10 +290,6 @@ def _faults(evidence: Evidence, report: Mapping[str, Any]) -> list[str]:
             faults.append(f"{who}: the codec is {pair['codec'] or 'unknown'}, not {codec}")
     for browser in evidence.browsers:
         faults += lost_or_wrong(browser) + _unplaced(evidence, browser)
-        # Nobody moves here: a page that looks for another way has lost count of what arrives.
-        session = browser.snapshot.get("session")
-        if session and session["restarts"] and not evidence.options.loss:
-            faults.append(f"browser {browser.id} restarted ICE {session['restarts']} times")
     if bad := [status for status in evidence.delete_statuses if status // 100 != 2]:
         faults.append(f"DELETE was answered {bad}")
     if evidence.node_exit != 0:
@@ -317,6 +313,12 @@ def _unsteady(evidence: Evidence, report: Mapping[str, Any]) -> list[str]:
         due = min(pair["frames_published"], options.fps * options.seconds)
         if pair["codes_read"] < CODES_SHARE * due and options.repair:
             faults.append(f"{who}: only {pair['codes_read']} of {due:g} frames were read")
+    for browser in evidence.browsers:
+        # Nobody moves here: a page that looks for another way has lost count of what arrives, or
+        # nothing did for more than a second.
+        session = browser.snapshot.get("session")
+        if session and session["restarts"] and not options.loss:
+            faults.append(f"browser {browser.id} restarted ICE {session['restarts']} times")
     return faults
 
 
