@@ -134,10 +134,15 @@ class Chroot:
             raise ChrootError(f"{command[0]} failed in the {self.suite} chroot: see above")
 
 
-def open_chroot(suite: str) -> Chroot:
-    """The chroot of a suite, made when it is not there; older ones are removed."""
+def known(suite: str) -> str:
+    """The suite.  ChrootError: there is none of that name."""
     if suite not in SUITES:
         raise ChrootError(f"there is no SUITE {suite}; it is one of {', '.join(SUITES)}")
+    return suite
+
+
+def open_chroot(suite: str) -> Chroot:
+    """The chroot of a suite, made when it is not there; older ones are removed."""
     text = "\n".join((suite, *PACKAGES, *_HOST_FILES))
     key = hashlib.sha256(text.encode()).hexdigest()[:12]
     home = cache_home() / f"{suite}-{key}"

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import contents
-from chroot import SUITES, Chroot, ChrootError, cache_home, locked, open_chroot, say
+from chroot import SUITES, Chroot, ChrootError, cache_home, known, locked, open_chroot, say
 from lock import LockError, runtime
 
 HERE = Path(__file__).resolve().parent
@@ -185,7 +185,7 @@ def main() -> int:
     try:
         if os.geteuid() != 0:
             raise ChrootError("a package is built in a chroot, which needs root")
-        made = make(given.suite, given.version or own_version(), out.resolve())
+        made = make(known(given.suite), given.version or own_version(), out.resolve())
     except (ChrootError, LockError, subprocess.SubprocessError, OSError) as error:
         print(f"make deb: {error}", file=sys.stderr)
         return 1
