@@ -111,6 +111,9 @@ class Studio(Camera):
         self.asked_when: list[float] = []
         """When key frames were asked for; what repeats a request before its answer is left out."""
         self._asked_at = float("-inf")
+        self._unanswered = False
+        """Two requests were read at once, as by a process that stood still for a while: the second
+        must come again."""
         self.reports: list[Report] = []
         """What it said of its clocks."""
         self.tap = Indices(srtcp_tail=0)
@@ -141,9 +144,10 @@ class Studio(Camera):
         self.tap.add(0, data)
         for item in rtcp.parse(self.open_rtcp(data)):
             if isinstance(item, rtcp.KeyframeWanted):
-                if not all(layer.wants_key for layer in self.layers):
+                if not self._unanswered and not all(layer.wants_key for layer in self.layers):
                     self.asked_when.append(round(self.now_s, 3))
-                if self.now_s - self._asked_at >= ENCODER_MINDS_S:
+                self._unanswered = self.now_s - self._asked_at < ENCODER_MINDS_S
+                if not self._unanswered:
                     self._asked_at = self.now_s
                     for layer in self.layers:
                         layer.wants_key = True
