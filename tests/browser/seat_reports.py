@@ -1,10 +1,12 @@
 """A viewer by session that is no browser: it asks for the low and the high layer in turn, and notes
-the sender reports that are forwarded to it.
+what is sent to it.
 
-    python seat_reports.py '{"address", "url", "cert_hash", "switches"}'
+    python seat_reports.py '{"address", "url", "cert_hash", "switches", "file"}'
 
 with `tests` and `tests/contract` in PYTHONPATH, the token on stdin.  Says {"event": "done",
-"reports": [[kind, NTP s, RTP timestamp]], "layers": [lines of each that came], "unopened"}.
+"layers": [lines of each that came], "unopened"} and writes to the file, as clock_kit.compare wants
+them, {"packets": [[kind, SSRC, timestamp, mark, reports before]], "reports": [[SSRC, NTP s,
+timestamp]]}, in order.
 """
 
 from __future__ import annotations
@@ -13,18 +15,22 @@ import asyncio
 import json
 import re
 import sys
+from bisect import bisect_right
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
-from bare_peer import VP8
-from layer_kit import Seat
+from bare_peer import OPUS, VP8
+from clock_kit import mark
+from layer_kit import CLOCK_AHEAD_S, Seat
 from node_kit import until
 
 from forwarder.client.rtp import RtpPacket
 
 PACKETS = 30  # that a layer plays before the next is asked for
 HEIGHTS = (180, 360)
+KINDS = {VP8: "video", OPUS: "audio"}
 START_CODE = b"\x9d\x01\x2a"
 
 
@@ -88,6 +94,18 @@ class Screen(Seat):
         )
 
 
+def write(file: str, seat: Screen) -> None:
+    came = [report.packets for report in seat.reports]
+    packets = [
+        [KINDS[packet.pt], packet.ssrc, packet.timestamp, mark(packet.payload), before]
+        for number, packet in enumerate(seat.packets)
+        if packet.pt in KINDS and (before := bisect_right(came, number))
+    ]
+    # A Seat takes the sender's clock for a studio's.
+    reports = [[r.ssrc, r.ntp_s + CLOCK_AHEAD_S, r.timestamp] for r in seat.reports]
+    Path(file).write_text(json.dumps({"packets": packets, "reports": reports}))
+
+
 async def main(order: dict[str, Any], token: str) -> None:
     async with Screen(Door(order["address"], order["url"], order["cert_hash"], token)) as seat:
         async with httpx.AsyncClient() as unused:
@@ -97,11 +115,8 @@ async def main(order: dict[str, Any], token: str) -> None:
             await seat.wish(turn % 2)
             await seat.shows(HEIGHTS[turn % 2])
         await seat.leave()
-        picture = seat.of(VP8)[-1].ssrc
-        reports = [
-            ["video" if r.ssrc == picture else "audio", r.ntp_s, r.timestamp] for r in seat.reports
-        ]
-        done = {"reports": reports, "layers": seat.layers, "unopened": seat.unopened}
+        write(order["file"], seat)
+        done = {"layers": seat.layers, "unopened": seat.unopened}
         print(json.dumps({"event": "done", **done}), flush=True)
 
 
