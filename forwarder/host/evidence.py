@@ -1,18 +1,20 @@
 """What disturbed the workers' cores: interrupts, stolen time, context switches, spin gaps.
 
 The counters are the kernel's; two snapshots give what happened between.  Spin gaps are measured by
-a thread that reads the clock on the core for a while: only when asked, for it takes the core.
+a process that reads the clock on the core for a while: only when asked, for it takes the core.
 """
 
 from __future__ import annotations
 
+import json
 import os
-import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
-from forwarder.host import cpulist
+from forwarder.host import cpulist, cpuset, isolation
 from forwarder.host.root import Host, Unreadable
 
 _DATAPLANE = "vcfwd-dataplane"  # 15 characters: what /proc/PID/comm holds
@@ -101,33 +103,65 @@ def spin_gaps(cpu: int, ms: int) -> dict[str, int]:
     """Gaps of a clock-reading loop on the core, by size: {">10us": 3, ...}; and the longest, ns.
 
     OSError: the core is not ours to run on."""
-    result: dict[str, int] = {}
-    failed: list[OSError] = []
+    reader, writer = os.pipe()
+    with os.fdopen(reader) as answer, _kept_cores() as cgroup:
+        pid = os.fork()
+        if pid == 0:
+            said = ""
+            try:
+                if cgroup is not None:
+                    cgroup.write_text("0")  # whoever writes it
+                os.sched_setaffinity(0, {cpu})
+                said = json.dumps(_spin(ms))
+            except OSError as error:
+                said = json.dumps({"errno": error.errno})
+            finally:
+                os.write(writer, said.encode())
+                os._exit(0)
+        os.close(writer)
+        said = answer.read()
+        os.waitpid(pid, 0)
+    found: dict[str, int] = json.loads(said)
+    if number := found.get("errno"):
+        raise OSError(number, os.strerror(number))
+    return found
 
-    def spin() -> None:
-        counts = [0] * len(GAPS_US)
-        longest = 0
-        try:
-            os.sched_setaffinity(0, {cpu})  # this thread
-        except OSError as error:
-            failed.append(error)
-            return
-        last = time.perf_counter_ns()
-        end = last + ms * 1_000_000
-        while last < end:
-            now = time.perf_counter_ns()
-            gap, last = now - last, now
-            longest = max(longest, gap)
-            for at in range(len(GAPS_US) - 1, -1, -1):
-                if gap > GAPS_US[at] * 1000:
-                    counts[at] += 1
-                    break
-        result.update({f">{us}us": n for us, n in zip(GAPS_US, counts, strict=True)})
-        result["longest_ns"] = longest
 
-    thread = threading.Thread(target=spin)
-    thread.start()
-    thread.join()
-    if failed:
-        raise failed[0]
-    return result
+@contextmanager
+def _kept_cores() -> Iterator[Path | None]:
+    """The file by which a process joins the cpuset of the workers' cores, from outside of which the
+    kernel lets nobody run there; None: there is none."""
+    plain = (cpuset.V1, cpuset.V2)
+    if found := next((folder for folder in plain if os.path.isdir(folder)), ""):
+        yield Path(found, "cgroup.procs")
+        return
+    if not os.path.isdir(isolation.FOLDER):
+        yield None
+        return
+    ours = Path(isolation.FOLDER, f"vcfwd-spin-{os.getpid()}")  # a slice holds groups alone
+    try:
+        ours.mkdir()
+    except OSError:
+        yield None
+        return
+    try:
+        yield ours / "cgroup.procs"
+    finally:
+        with suppress(OSError):
+            ours.rmdir()
+
+
+def _spin(ms: int) -> dict[str, int]:
+    counts = [0] * len(GAPS_US)
+    longest = 0
+    last = time.perf_counter_ns()
+    end = last + ms * 1_000_000
+    while last < end:
+        now = time.perf_counter_ns()
+        gap, last = now - last, now
+        longest = max(longest, gap)
+        for at in range(len(GAPS_US) - 1, -1, -1):
+            if gap > GAPS_US[at] * 1000:
+                counts[at] += 1
+                break
+    return {f">{us}us": n for us, n in zip(GAPS_US, counts, strict=True)} | {"longest_ns": longest}
