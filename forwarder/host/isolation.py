@@ -175,8 +175,8 @@ def _used(host: Host) -> bool:
 
 
 def _confine(host: Host, cpus: str) -> None:
-    """Those in the slice to these cores (empty: all), where systemd has not done so: it tells a
-    slice that is there already nothing of a file that is read again, or only later."""
+    """Those in the slice to these cores (empty: all) at once, whether or not systemd does so for a
+    slice that is up already when its files are read again."""
     file = f"{FOLDER}/cpuset.cpus"
     now = host.read(file)
     if now is not None and now != cpus:
