@@ -10,12 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from forwarder.demo.browser.options import BOUND_MANY_S, BOUND_S
+from forwarder.demo.browser.run import PREFIX
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S, MANY_TIMEOUT_S = BOUND_S + 10, BOUND_MANY_S + 10  # a run ends itself before
@@ -77,7 +79,15 @@ def end(child: subprocess.Popen[str]) -> tuple[str, str]:
         child.kill()
 
 
-def command(*arguments: str, timeout_s: float = TIMEOUT_S) -> subprocess.CompletedProcess[str]:
+@dataclass
+class Done:
+    pid: int
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def command(*arguments: str, timeout_s: float = TIMEOUT_S) -> Done:
     with begin(*arguments) as child:
         try:
             out, words = child.communicate(timeout=timeout_s)
@@ -87,26 +97,28 @@ def command(*arguments: str, timeout_s: float = TIMEOUT_S) -> subprocess.Complet
         except BaseException:
             end(child)
             raise
-    return subprocess.CompletedProcess(arguments, child.returncode, out, words)
+    return Done(child.pid, child.returncode, out, words)
 
 
-def leftovers() -> set[str]:
+def leftovers(pid: int) -> set[str]:
+    """What that process has made and not removed: names carry its id, others may run meanwhile."""
     spaces = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True)
-    found = {line.split()[0] for line in spaces.stdout.splitlines() if line.startswith("vcbrow")}
-    return found | {str(path) for path in Path("/run").glob("vcfwd-browser-*")}
+    names = {line.split()[0] for line in spaces.stdout.splitlines()}
+    mine = {name for name in names if name.startswith(f"{PREFIX}{pid}-")}
+    return mine | {str(path) for path in Path("/run").glob(f"vcfwd-browser-{pid}")}
 
 
 def run_lab(out: Path, *arguments: str, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
     """The object of a run that must succeed; it leaves nothing behind.  Prints how long it took,
     and whether a machine that was too slow had it done once more."""
-    before, began = leftovers(), time.monotonic()
+    began = time.monotonic()
     done = command("--json", "--out", str(out), *arguments, timeout_s=timeout_s)
     print(f"demo-browser {' '.join(arguments)}: {time.monotonic() - began:.0f} s")
     for line in done.stderr.splitlines():
         if line.startswith(RETOLD):
             print(line)
     assert done.returncode == 0, done.stderr
-    assert leftovers() <= before
+    assert not leftovers(done.pid)
     report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return report
 

@@ -114,6 +114,12 @@ def view(good: Evidence) -> Any:
     return good.browsers[0].snapshot["views"][0]
 
 
+def decode(view: Any, *numbers: int) -> None:
+    """The viewer decoded these frames and no others."""
+    view["decoded"] = list(numbers)
+    view["statistics"]["rtp"][0]["framesDecoded"] = len(numbers)
+
+
 # What a slow machine causes too.
 UNSTEADY = {
     "only 1 of 75 frames",
@@ -129,7 +135,7 @@ UNSTEADY = {
     [
         (lambda e: view(e).update(wrong=1, wrong_seen=["x"]), "a wrong code"),
         (lambda e: view(e).update(rendered=[[6005, 1]]), "only 1 of 75 frames"),
-        (lambda e: view(e).update(decoded=[1, 3, 100]), "frames_lost 97"),
+        (lambda e: decode(view(e), 1, 3, 100), "frames_lost 97"),
         (lambda e: view(e).update(rendered=[[6005, 999]] * 80), "only 0 of 80 frames that were"),
         (lambda e: view(e)["rendered"].append((7777, 101)), "only 100 of 101 frames that were"),
         (lambda e: view(e)["statistics"].update(state="failed"), "lost a connection"),
@@ -166,7 +172,7 @@ def test_layers_skip_frames_each_by_itself() -> None:
     """What the shown one's encoder left out is told, and no fault; what is lost on the way is."""
     good = evidence()
     good.options = replace(good.options, simulcast_by=2)
-    view(good).update(decoded=[1, 3, 100])
+    decode(view(good), 1, 3, 100)
     outcome = conclude(good)
     assert outcome.faults == []
     assert outcome.report["pairs"][0]["frames_lost"] == 97
@@ -185,24 +191,26 @@ def test_lost_frames_are_counted_between_the_first_and_the_last_decoded() -> Non
         return [((start + 6000 * n + shift) % 2**32, n) for n in numbers]
 
     sent = at(1, 2, 3, 4, 5, 6)
-    assert frames_lost(sent, at(2, 3, 5, shift=offset), [2, 3, 5], [], 99) == 1
-    assert frames_lost(sent, at(2, 5, shift=offset), [2, 3, 4, 5], [], 99) == 0
-    assert frames_lost(sent, at(2, 3, 4, shift=offset), [2, 3, 4], [], 99) == 0
-    # Decoded, and its code was not legible.
+    assert frames_lost(sent, at(2, 3, 5, shift=offset), [2, 3, 5], [], 3) == 1
+    assert frames_lost(sent, at(2, 5, shift=offset), [2, 3, 4, 5], [], 4) == 0
+    assert frames_lost(sent, at(2, 3, 4, shift=offset), [2, 3, 4], [], 3) == 0
+    # Decoded, and its code was not legible; decoded, and given to nobody.
     there = [rtp for rtp, _ in at(1, 3, shift=offset)]
-    assert frames_lost(sent, at(2, 5, shift=offset), [2, 4, 5], there, 99) == 0
+    assert frames_lost(sent, at(2, 5, shift=offset), [2, 4, 5], there, 5) == 0
+    assert frames_lost(sent, at(2, 5, shift=offset), [2, 5], there, 4) == 1
+    assert frames_lost(sent, at(2, 5, shift=offset), [2, 5], there, 5) == 0
     # A browser that tells only what arrived whole, and how many frames it decoded.
     arrived = [rtp for rtp, _ in at(2, 3, 4, 5, 6, shift=offset)]
-    assert frames_lost(sent, at(2, 5, shift=offset), [2, 5], arrived, 99) == 0
+    assert frames_lost(sent, at(2, 5, shift=offset), [2, 5], arrived, 5) == 0
     assert frames_lost(sent, at(2, 5, shift=offset), [2, 5], arrived, 3) == 1
-    assert frames_lost(sent, at(2, 5, shift=offset), [2, 5], arrived[:2], 99) == 1
-    assert frames_lost(sent, [], [], [], 99) is None
-    assert frames_lost([], at(2, 3), [2, 3], [], 99) is None
-    assert frames_lost(sent, at(20, 30), [20, 30], [], 99) is None
+    assert frames_lost(sent, at(2, 5, shift=offset), [2, 5], arrived[:2], 3) == 1
+    assert frames_lost(sent, [], [], [], 0) is None
+    assert frames_lost([], at(2, 3), [2, 3], [], 2) is None
+    assert frames_lost(sent, at(20, 30), [20, 30], [], 2) is None
     # Guesses that are off, as on a busy machine: 1, 3, 4 and 6 were encoded, not 2, 3, 4, 5.
     guessed = [(rtp, n) for (rtp, _), n in zip(at(1, 3, 4, 6), (2, 3, 4, 5), strict=True)]
-    assert frames_lost(guessed, at(1, 3, 6, shift=offset), [1, 3, 4, 6], [], 99) == 0
-    assert frames_lost(guessed, at(1, 3, 6, shift=offset), [1, 3, 6], [], 99) == 1
+    assert frames_lost(guessed, at(1, 3, 6, shift=offset), [1, 3, 4, 6], [], 4) == 0
+    assert frames_lost(guessed, at(1, 3, 6, shift=offset), [1, 3, 6], [], 3) == 1
 
 
 def test_the_share_of_idle_time() -> None:

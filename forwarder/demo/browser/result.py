@@ -111,6 +111,7 @@ def frames_lost(
     timestamps of those whose code could not be read.  Firefox shows rendered frames alone: there
     `unread` are the timestamps of all that arrived whole, so that of a frame which was not rendered
     is known that it arrived, and that the decoder's own count (`frames_decoded`) has room for it.
+    What a browser decoded and gave to nobody (too late to be shown) is in that count alone.
     """
     places = _places(encoded, rendered)
     if not places:
@@ -122,7 +123,8 @@ def frames_lost(
     more = set(unread) - set(times.values())
     between = sum(1 for rtp in more if (rtp - begin) % 2**32 <= (end - begin) % 2**32)
     taken += min(between, max(0, frames_decoded - taken))
-    return max(0, last - first + 1 - taken)
+    unseen = max(0, frames_decoded - len(set(decoded)) - len(more))
+    return max(0, last - first + 1 - taken - unseen)
 
 
 def _places(
