@@ -104,7 +104,7 @@ def apply(
             change = done.changed - before
             tell(f"{stage.name}: {verdict.state}: {verdict.sentence} ({change} changed)")
     audit.add("apply", f"{done.changed} settings changed", run=run)
-    journal.asked(stages, [nic.name for nic in site.nics])
+    journal.asked(stages, [nic.name for nic in site.nics], site.layout.cpus)
     return done
 
 

@@ -45,6 +45,15 @@ class Entry:
     done: bool = False
 
 
+@dataclass(frozen=True)
+class Applied:
+    """What was applied in this boot and not reverted; `workers`: the cores that it was about."""
+
+    stages: tuple[str, ...] = ()
+    nics: tuple[str, ...] = ()
+    workers: tuple[int, ...] = ()
+
+
 class Busy(HostError):
     """Another apply or revert runs."""
 
@@ -170,26 +179,31 @@ class Journal:
         """`done`, `reverted` or `left`."""
         self._append({"event": event, "id": number})
 
-    def asked(self, stages: Sequence[Stage], nics: Sequence[str]) -> None:
+    def asked(self, stages: Sequence[Stage], nics: Sequence[str], workers: Sequence[int]) -> None:
         """What was applied in this boot, also where it found nothing to do: `tune watch` runs it
-        again when a link comes up."""
-        names, before = self.applied()
+        again when a link comes up, and the data plane's workers run where it says."""
+        before = self.applied()
         line = {
             "boot_id": self.boot_id,
-            "stages": sorted({*names, *(stage.name for stage in stages)}),
-            "nics": list(dict.fromkeys((*before, *nics))),
+            "stages": sorted({*before.stages, *(stage.name for stage in stages)}),
+            "nics": list(dict.fromkeys((*before.nics, *nics))),
+            "workers": list(workers),
         }
         self._write(self.folder / "applied.json", [line], append=False)
 
-    def applied(self) -> tuple[list[str], list[str]]:
-        """Stages and NICs that were applied in this boot and not reverted."""
+    def applied(self) -> Applied:
+        """Of this boot; nothing where it cannot be read."""
         try:
             line = json.loads((self.folder / "applied.json").read_text())
             if line["boot_id"] == self.boot_id:
-                return [str(name) for name in line["stages"]], [str(n) for n in line["nics"]]
+                return Applied(
+                    tuple(str(name) for name in line["stages"]),
+                    tuple(str(name) for name in line["nics"]),
+                    tuple(int(cpu) for cpu in line["workers"]),
+                )
         except (OSError, ValueError, KeyError, TypeError):
             pass
-        return [], []
+        return Applied()
 
     def forget(self) -> None:
         """What is taken back, or a part of it, must not be run again before the next apply."""

@@ -53,12 +53,12 @@ class Watcher:
     def renew(self, survey: Callable[[Sequence[str]], Site]) -> int:
         """After a link changed: what the stages that it undoes plan now and nobody made yet (its
         interrupts, its queues).  How much; the interfaces that were applied to count."""
-        names, nics = self._journal.applied()
-        again = [stage for stage in STAGES if stage.after_attach and stage.name in names]
-        if not again or not nics:
+        applied = self._journal.applied()
+        again = [stage for stage in STAGES if stage.after_attach and stage.name in applied.stages]
+        if not again or not applied.nics:
             return 0
         try:
-            site = survey(nics)
+            site = survey(applied.nics)
             with self._journal.locked():
                 return renew(site, again, self._journal, self._audit, self._tell, self._tried)
         except Busy:

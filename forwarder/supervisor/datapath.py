@@ -213,7 +213,7 @@ async def open_datapath(
     """Raises HostError or DataPlaneError with a sentence; nothing is left half open.
 
     `service`: the data plane is started by a service manager, not by us."""
-    config = devices.carried(config, Host())
+    config = placing.pinned(devices.carried(config, Host()), Host())
     network = config.network
     steering: Steering | None = None
     interfaces: tuple[Interface, ...] = ()
@@ -251,7 +251,8 @@ async def open_datapath(
         await _undo(plane, steering)
         raise
     ready, chosen = plane.ready, _in_force(plane.setup, chosen)
-    log.info("workers run", extra=fields(scheduler=chosen.name, why=chosen.why))
+    cores = ", ".join(map(str, config.dataplane.cpus)) or "any"
+    log.info("workers run", extra=fields(scheduler=chosen.name, why=chosen.why, cores=cores))
     for note in (placed.why if interfaces else "", ready.memory if ready is not None else ""):
         if note:
             log.warning("%s", note)

@@ -1,4 +1,5 @@
-"""Which workers serve which interface: each node's its own, where interfaces lie on several.
+"""Where workers run, and which of them serve which interface: each node's its own, where interfaces
+lie on several.
 
 The rule is host.layout.spread, by which `vcfwd tune` chooses cores and queues as well.
 """
@@ -9,9 +10,21 @@ from dataclasses import replace
 
 from forwarder.config import Config
 from forwarder.dataplane.setup import Interface
-from forwarder.host import facts
+from forwarder.host import facts, isolation
+from forwarder.host.journal import Journal
 from forwarder.host.layout import Spread, spread
 from forwarder.host.root import Host
+
+
+def pinned(config: Config, host: Host) -> Config:
+    """The configuration with the cores that `vcfwd tune apply` keeps for the workers, where it
+    names none: nothing is balanced there, so unpinned ones would all stay on the same core."""
+    plane = config.dataplane
+    applied = Journal(host.path(f"{config.node.state_dir}/tune"), host.boot_id()).applied()
+    kept = applied.workers if isolation.STAGE.name in applied.stages else ()
+    if plane.cpus or len(kept) != plane.workers:
+        return config
+    return replace(config, dataplane=replace(plane, cpus=kept))
 
 
 def place(config: Config, attached: tuple[Interface, ...], host: Host) -> Spread:
@@ -38,5 +51,5 @@ def served(interfaces: tuple[Interface, ...], placed: Spread) -> tuple[Interface
 
 def cpus(config: Config, placed: Spread) -> tuple[int, ...]:
     """Of each worker, in the order in which they are numbered."""
-    pinned = config.dataplane.cpus
-    return tuple(pinned[worker] for worker in placed.order) if pinned else ()
+    wanted = config.dataplane.cpus
+    return tuple(wanted[worker] for worker in placed.order) if wanted else ()

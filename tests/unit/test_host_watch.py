@@ -16,6 +16,7 @@ from host_kit import CAPTURED, CLOUD, FIXTURES, NAMES, XEON, Tuned, copied, sett
 from forwarder.errors import HostError
 from forwarder.host import evidence, stages, verdicts
 from forwarder.host.capture import capture, clean
+from forwarder.host.journal import Applied
 from forwarder.host.root import Host
 from forwarder.host.watch import HOUR_S, REAPPLIES, Watcher
 
@@ -129,7 +130,7 @@ def test_only_what_was_applied_is_run_again(tmp_path):
     assert watcher(root)[0].renew(survey) == 0 and other.read_text() == before
     Tuned(root).revert(force=True)
     Tuned(root, boot="one").apply("xps", nics=("ens1f0",))
-    assert Tuned(root, boot="two").journal.applied() == ([], [])
+    assert Tuned(root, boot="two").journal.applied() == Applied()
 
 
 def test_a_nic_that_is_gone_when_its_link_event_is_read(tmp_path):

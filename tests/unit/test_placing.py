@@ -1,10 +1,11 @@
-"""Which workers serve which interface, on the fixtures of hosts."""
+"""Where workers run, and which serve which interface, on the fixtures of hosts."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from host_kit import FIXTURES, XEON
+from host_kit import FIXTURES, XEON, Tuned, copied, settings
 
 from forwarder.config import load
 from forwarder.dataplane.setup import Interface
@@ -48,3 +49,26 @@ def test_one_node_or_one_interface_is_served_by_all() -> None:
 def test_what_the_configuration_says_of_the_nodes_counts() -> None:
     assert placed(2, (), numa_nodes=(7, 3)) == ([(0, 1), (1, 1)], ())
     assert placed(2, (5, 1), numa_nodes=(1, 0)) == ([(0, 1), (1, 1)], (5, 1))
+
+
+def test_workers_run_on_the_cores_that_tune_keeps_for_them(tmp_path: Path) -> None:
+    root = copied(XEON, tmp_path)
+    tuned = Tuned(root)
+    kept = tuned.survey().site.layout.cpus
+    count = len(kept)
+    assert count > 1
+
+    def pinned(**more: object) -> tuple[int, ...]:
+        config = settings(**{"dataplane_workers": count, **more})
+        return placing.pinned(config, Host(root)).dataplane.cpus
+
+    assert pinned() == ()
+    tuned.apply("sysctls")
+    assert pinned() == ()  # no core is kept for anybody yet
+    tuned.apply("isolation")
+    assert pinned() == kept
+    own = tuple(reversed(range(count)))
+    assert pinned(dataplane_cpus=own) == own  # the operator's word
+    assert pinned(dataplane_workers=count + 1) == ()  # another plan than the one applied
+    tuned.journal.forget()
+    assert pinned() == ()  # reverted
