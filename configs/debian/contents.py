@@ -41,13 +41,18 @@ def secrets() -> dict[str, bytes]:
 
 def leaks(package: Path, wanted: dict[str, bytes]) -> list[str]:
     """Sentences for each place of the package that holds one of `wanted`."""
-    faults = []
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(["dpkg-deb", "--raw-extract", str(package), f"{folder}/x"], check=True)
-        for path in sorted(Path(folder, "x").rglob("*")):
-            if path.is_symlink() or not path.is_file():
-                continue
-            raw = path.read_bytes()
-            where = path.relative_to(Path(folder, "x"))
-            faults += [f"{name} in {where}" for name, text in wanted.items() if text in raw]
+        return leaks_below(Path(folder, "x"), wanted)
+
+
+def leaks_below(top: Path, wanted: dict[str, bytes]) -> list[str]:
+    """Sentences for each file below `top` that holds one of `wanted`."""
+    faults = []
+    for path in sorted(top.rglob("*")):
+        if path.is_symlink() or not path.is_file():
+            continue
+        raw = path.read_bytes()
+        where = path.relative_to(top)
+        faults += [f"{name} in {where}" for name, text in wanted.items() if text in raw]
     return faults

@@ -13,6 +13,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ from pathlib import Path
 from typing import IO
 
 from tests.lab.deps import mirror
+
+sys.path.append(str(Path(__file__).parents[2] / "configs" / "debian"))
+import contents
 
 SUITE = "trixie"
 BUILD_ROOM = 7 << 30  # bytes free to build
@@ -31,7 +35,9 @@ PACKAGES = (
     "systemd-sysv", "openssh-server", "iproute2", "ethtool", "python3", "python3-apt",
     "initramfs-tools", "linux-image-amd64", "udev", "dbus", "iputils-ping", "zstd", "apparmor",
     "irqbalance", "tcpdump", "kmod", "procps", "libpython3-stdlib", "python3-venv", "libcap2-bin",
+    "needrestart",
 )  # fmt: skip
+PUBLIC = (b"deb.debian.org", b"security.debian.org", b"pypi.org/simple", b"files.pythonhosted.org")
 MODULES = ("virtio_pci", "virtio_blk", "ext4")
 """Of the initrd: it starts in a second; with all of them in half a minute."""
 
@@ -154,6 +160,8 @@ def _build(folder: Path, made: Image, runtime: Path) -> None:
         )
         root = work / "root"
         _bootstrap(work, root, (out / "id_ed25519.pub").read_text(), runtime)
+        if faults := contents.leaks_below(root, secrets()):
+            raise RuntimeError(f"the image would tell of this host: {', '.join(faults)}")
         boot = root / "boot"
         shutil.copy(next(boot.glob("vmlinuz-*")), out / "vmlinuz")
         shutil.copy(next(boot.glob("initrd.img-*")), out / "initrd.img")
@@ -164,6 +172,12 @@ def _build(folder: Path, made: Image, runtime: Path) -> None:
         _run(["qemu-img", "convert", "-O", "qcow2", str(raw), str(out / "base.qcow2")])
         shutil.rmtree(root)
         out.rename(made.folder)
+
+
+def secrets() -> dict[str, bytes]:
+    """What may not be in an image: this host's archive, index and certificates, but for what the
+    release's own packages name."""
+    return {name: text for name, text in contents.secrets().items() if text not in PUBLIC}
 
 
 def _run(command: list[str]) -> None:

@@ -24,14 +24,14 @@ FOLDERS = (
 ETHTOOL = (["-l"], ["-g"], ["-k"], ["-c"], ["-x"], ["-a"], ["-n"],
            ["-n", "rx-flow-hash", "udp4"], ["-n", "rx-flow-hash", "udp6"])  # fmt: skip
 COUNTERS = re.compile(
-    r"/(meminfo|numastat|vmstat|distance|statistics/.*|carrier\w*|time\w*|usage|above|below|rejected"
-    r"|residency|latency|uevent|cpu_capacity|dev-mcelog|bytes_limit|random/(uuid|entropy_avail)"
-    r"|inode-(nr|state)|file-nr|dentry-state|aio-nr|ns_last_pid|pty/nr|nf_conntrack_count"
-    r"|free_hugepages|surplus_hugepages|free_pages|quota/.*|khugepaged/(pages_collapsed|full_scans)"
-    r"|vmemmap\w*|ksm/.*|hugepages-\w+/stats/.*|base_reachable_time\w*|tx_timeout|per_node_stats"
-    r"|compact\w*|drop_caches|sched_domain/.*|lru_gen/.*|byte_queue_limits/.*|keys/.*"
-    r"|panic_\w+|msi_irqs/.*|page_idle/.*)$"
+    r"/(meminfo|numastat|vmstat|statistics/\w+|carrier_changes|carrier_(up|down)_count"
+    r"|cpuidle/state\d+/(time|usage|above|below|rejected)|cpuidle/state\d+/s2idle/\w+"
+    r"|random/(uuid|entropy_avail)|inode-(nr|state)|file-nr|dentry-state|aio-nr|ns_last_pid"
+    r"|pty/nr|nf_conntrack_count|quota/\w+|keys/\w+|free_hugepages|surplus_hugepages"
+    r"|khugepaged/(pages_collapsed|full_scans)|hugepages-\w+/stats/\w+|ksm/\w+|lru_gen/\w+"
+    r"|byte_queue_limits/\w+|tx_timeout|msi_irqs/\w+|uevent)$"
 )
+"""What counts, or names something anew each time; whatever else differs is a setting that does."""
 FILE_MAX = 65536
 """Bytes of a file that are looked at."""
 

@@ -33,6 +33,8 @@ AT_WORK = "at-work"
 WORKERS = 2
 
 DOWN_S = 2  # a link is
+PAUSE_MAX_MS = 30_000
+"""After so long without media its receivers' consent would be gone, and they would join anew."""
 ON_THE_WAY_NS = 1_000_000_000
 """So long before a trouble a packet may have left that meets it."""
 
@@ -124,6 +126,7 @@ def told(name: str, found: Disturbed, status: dict[str, Any]) -> int:
     kept = {"pause_ms": outcome.pause_ms, "lost_runs": runs, "status": status}
     reading(f"{name}.json", json.dumps(kept, indent=1))
     assert beside <= sum(drops.values())
+    assert outcome.pause_ms < PAUSE_MAX_MS
     return sum(drops.values())
 
 

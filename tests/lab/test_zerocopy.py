@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from tests.lab.service import PORT, Result, Service, call, check
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
 QUICK_S = 10.0
+WORKERS = 2  # and queues of the NIC
+BY_ONE = 60  # packets that come by a queue on its own
 RSS_PORTS = 128  # adjacent ports hit few queues; so many random ones hit all
 
 
@@ -32,9 +35,37 @@ def sockets(node: Machine) -> list[tuple[str, int, bool]]:
     return found
 
 
+XDP_MODES = {1: "native", 2: "generic", 3: "offloaded", 4: "several"}
+"""The kernel's XDP_ATTACHED_*, as `ip -json` tells them."""
+
+
+def xdp_mode(node: Machine, name: str) -> str:
+    """How the program sits on the interface, as the kernel tells it; empty: there is none."""
+    link = json.loads(node.ssh(f"ip -json -details link show dev {name}"))[0]
+    return XDP_MODES.get(link.get("xdp", {}).get("mode", 0), "")
+
+
 def native(node: Machine, name: str) -> bool:
-    """Whether the program sits in the driver: `xdp`, not `xdpgeneric`."""
-    return re.search(r"\bxdp\b", node.ssh(f"ip -d link show dev {name}")) is not None
+    return xdp_mode(node, name) == "native"
+
+
+def enforced(node: Machine) -> None:
+    """The data plane and the supervisor run as their units say, under AppArmor."""
+    confined = node.ssh("cat /proc/$(pidof vcfwd-dataplane)/attr/current").strip()
+    assert confined == "vcfwd-dataplane (enforce)"
+    denied = node.ssh("journalctl -b -k --no-pager | grep 'apparmor=\"DENIED\"' || true")
+    assert denied == ""
+
+
+def worker_threads(node: Machine) -> int:
+    listed = node.ssh("cat /proc/$(pidof vcfwd-dataplane)/task/*/comm").split()
+    return sum(name.startswith("vcfwd-w") for name in listed)
+
+
+def received(node: Machine, name: str) -> list[int]:
+    """Packets of each receive queue, as the NIC counts them."""
+    text = node.ssh(f"ethtool -S {name}")
+    return [int(n) for n in re.findall(r"rx_queue_\d+_packets: (\d+)", text)]
 
 
 async def talk(
@@ -48,35 +79,62 @@ async def talk(
 @pytest.mark.lab_quick
 def test_a_call_crosses_one_nic_by_zero_copy(one_nic: Outside, tmp_path: Path) -> None:
     node = one_nic.machine
-    service = Service(node, [0], workers=2)
+    service = Service(node, [0], WORKERS)
     service.configure()
     name = service.names[0]
-    node.ssh(f"ethtool -L {name} combined 2; ethtool -N {name} rx-flow-hash udp4 sdfn")
+    node.ssh(f"ethtool -L {name} combined {WORKERS}; ethtool -N {name} rx-flow-hash udp4 sdfn")
     service.start()
     service.create_room()
     outcome = asyncio.run(talk(service, one_nic, tmp_path, QUICK_S, subscribers=2))
     status = check(service, outcome)
     assert status["path"] == "xdp-zerocopy"
-    assert sorted(sockets(node)) == [(name, 0, True), (name, 1, True)]
+    assert sorted(sockets(node)) == [(name, queue, True) for queue in range(WORKERS)]
     assert native(node, name)
+    assert worker_threads(node) == WORKERS
+    enforced(node)
     # RSS is the NIC's: STUN-less datagrams of many ports to our port, read off its queue counters.
     queues = spread(service, one_nic)
-    assert queues == 2
-    fact("xdp_mode", "native")
+    assert queues == WORKERS
+    fact("xdp_mode", xdp_mode(node, name))
     fact("zerocopy", all(zerocopy for _, _, zerocopy in sockets(node)))
     fact("queues_used", queues)
-    fact("workers", len(status["workers"]))
+    fact("workers", worker_threads(node))
+
+
+def test_media_by_the_one_queue_and_by_the_other(one_nic: Outside, tmp_path: Path) -> None:
+    """Each worker's own socket carries the call, the flows of which belong to either."""
+    node = one_nic.machine
+    service = Service(node, [0], WORKERS)
+    service.configure()
+    name = service.names[0]
+    node.ssh(f"ethtool -L {name} combined {WORKERS}")
+    service.start()
+    service.create_room()
+
+    async def steered() -> Result:
+        async with call(service, one_nic, find_clip(None), tmp_path) as running:
+            for queue in range(WORKERS):
+                weights = " ".join(str(int(queue == each)) for each in range(WORKERS))
+                await asyncio.to_thread(node.ssh, f"ethtool -X {name} weight {weights}")
+                before = await asyncio.to_thread(received, node, name)
+                await running.wait_flowing(BY_ONE)
+                after = await asyncio.to_thread(received, node, name)
+                assert after[queue] - before[queue] >= BY_ONE, (before, after)
+            return await running.end()
+
+    # A change of the table may come upon a worker that sleeps: what is lost is told.
+    outcome = asyncio.run(steered())
+    status = check(service, outcome, complete=False)
+    lost = outcome.expected - outcome.received
+    assert lost <= sum(status["drops"].values()) + sum(status["copy_drops"].values())
+    assert status["counters"]["rx_socket"] == 0 and status["path"] == "xdp-zerocopy"
 
 
 def spread(service: Service, outside: Outside) -> int:
     """How many receive queues of the NIC datagrams from random ports reach."""
     node, name = service.node, service.names[0]
 
-    def counts() -> list[int]:
-        text = node.ssh(f"ethtool -S {name}")
-        return [int(n) for n in re.findall(r"rx_queue_\d+_packets: (\d+)", text)]
-
-    before = counts()
+    before = received(node, name)
     script = (
         "import random, socket\n"
         f"for port in random.Random(1).sample(range(20000, 60000), {RSS_PORTS}):\n"
@@ -86,4 +144,6 @@ def spread(service: Service, outside: Outside) -> int:
     )
 
     subprocess.run(outside.pub.command(sys.executable, "-c", script), check=True, timeout=60)
-    return sum(after - b > RSS_PORTS // 8 for after, b in zip(counts(), before, strict=True))
+    return sum(
+        after - b > RSS_PORTS // 8 for after, b in zip(received(node, name), before, strict=True)
+    )

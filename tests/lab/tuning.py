@@ -21,12 +21,29 @@ _IRQS = """cd /proc/irq; for n in $(grep -E '{nics}' /proc/interrupts | cut -d: 
  name=$(grep "^ *$n:" /proc/interrupts | awk '{{print $NF}}')
  echo $name $(cat $n/smp_affinity_list) $(cat $n/effective_affinity_list); done"""
 
-ALLOWED = {
-    "/sys/fs/cgroup/cgroup.subtree_control": "systemd keeps a controller that a unit once wanted",
-    "cpuset.cpus": "the files of that controller, with the values of a group that wants nothing",
-}
-"""What may differ after a revert, and why; the values are looked at as well (`differences`)."""
-_NEUTRAL = ("", "member", "0-3")
+
+@dataclass(frozen=True)
+class Allowed:
+    """What may be another after a revert; `values`: which it may have been and be then."""
+
+    path: str
+    values: str
+    why: str
+
+
+ALLOWED = (
+    Allowed(
+        r".*/cgroup\.subtree_control",
+        r"(?:cpuset ?)?(.*) -> (?:cpuset ?)?\1",
+        "systemd keeps a controller on that a unit once wanted",
+    ),
+    Allowed(
+        r".*/cpuset\.cpus[\w.]*",
+        r"(None|) -> (|member|0-3)",
+        "the files of that controller, with the values of a group that wants nothing",
+    ),
+)
+"""Nothing else may."""
 
 
 def cpus(text: str) -> set[int]:
@@ -48,7 +65,7 @@ class Tuned:
 
     def __post_init__(self) -> None:
         self.service = Service(self.node, [0, 1], 2)
-        self.service.configure("cpus = [1, 2]")
+        self.service.configure()
         self.names = self.service.names
         self.until("both links are up", self.links_up)
 
@@ -144,12 +161,19 @@ def differences(before: dict[str, str], after: dict[str, str]) -> list[str]:
     found = []
     for key in sorted(before.keys() | after.keys()):
         old, new = before.get(key), after.get(key)
-        if old == new:
-            continue
-        if key.endswith("/cgroup/cgroup.subtree_control") and new is not None and old is not None:
-            if set(new.split()) ^ set(old.split()) == {"cpuset"}:
-                continue
-        elif "/cpuset.cpus" in key and old is None and new in _NEUTRAL:
-            continue
-        found.append(f"{key}: {old!r} -> {new!r}")
+        if old != new and not any(
+            re.fullmatch(each.path, key) and re.fullmatch(each.values, f"{old} -> {new}")
+            for each in ALLOWED
+        ):
+            found.append(f"{key}: {old!r} -> {new!r}")
+    return found
+
+
+def files_of(journal: list[dict[str, Any]]) -> set[str]:
+    """The files that were to be written: kind:path is the key of such a step."""
+    found = set()
+    for line in journal:
+        kind, _, path = line["key"].partition(":") if line["event"] == "intend" else ("", "", "")
+        if kind in ("text", "mask", "choice", "file"):
+            found.add(path)
     return found

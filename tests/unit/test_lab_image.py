@@ -50,3 +50,20 @@ def test_without_room_nothing_is_built_and_a_sentence_says_so(built, tmp_path, m
     with pytest.raises(image.LabUnavailable, match=r"GB free, and the lab needs .*make room there"):
         of(tmp_path, b"one")
     assert built == []
+
+
+def test_an_image_that_tells_of_this_host_is_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_INDEX_URL", "https://index.example/simple")
+    monkeypatch.setattr(image.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(image, "BUILD_ROOM", 0)
+    monkeypatch.setattr(image, "CACHED_ROOM", 0)
+
+    def bootstrap(_work, root, _key, _runtime):
+        (root / "etc").mkdir(parents=True)
+        (root / "etc" / "pip.conf").write_text("index-url = https://index.example/simple\n")
+
+    monkeypatch.setattr(image, "_bootstrap", bootstrap)
+    with pytest.raises(RuntimeError, match=r"host index\.example in etc/pip\.conf"):
+        of(tmp_path, b"one")
+    assert not list((tmp_path / "cache").rglob("base.qcow2"))
