@@ -112,7 +112,7 @@ def test_threads_and_interrupts_are_where_the_plan_says(node: Machine) -> None:
     assert set(tuned.unsettled()) == {"boot"}
     for unit in ("vcfwd-tune", "vcfwd-tune-watch"):
         state = node.ssh(f"systemctl show -P ActiveState -P Result {unit}").split()
-        assert state == ["active", "success"], (unit, state)
+        assert set(state) == {"active", "success"}, (unit, state)
     look = json.loads(tuned.good("watch --count 1 --spin-ms 100 --json").splitlines()[-1])
     reading("evidence.json", json.dumps(look, indent=1))
     for core in WORKERS:  # also where the kernel lets nobody else run
