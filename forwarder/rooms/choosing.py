@@ -56,7 +56,8 @@ def choose(state: State, viewer: Participant, fresh: Collection[Subscription] = 
         state.ladders.pop(viewer.id, None)
     else:
         state.ladders[viewer.id] = deadline
-    rate = ladder.pace([_stream(viewer, s, False) for s in shown], state.limits.start_rate)
+    now_sent = [_stream(viewer, s, False) for s in shown]
+    rate = ladder.pace(now_sent, state.limits.start_rate, state.now)
     have = viewer.rate_bps or state.limits.start_rate
     if abs((rate or state.limits.start_rate) - have) > PACE_CHANGE * have:
         viewer.rate_bps = rate

@@ -135,6 +135,7 @@ class Ladder:
         "_before",
         "_budget",
         "_every",
+        "_left",
         "_loss",
         "_lowered",
         "_newest",
@@ -157,6 +158,8 @@ class Ladder:
         self._before = float("inf")
         """What was sent before the trial."""
         self._lowered = self._wished = float("-inf")
+        self._left = 0
+        """What was sent before the step down."""
         self._wishes: list[int] | None = None
         self._loss = 0.0
         self._newest = 0.0
@@ -208,11 +211,16 @@ class Ladder:
             return self._raise(streams, sent, now)
         return _kept(streams, _allot(streams, audio_bps, self._budget))
 
-    def pace(self, streams: Sequence[Stream], most: int) -> int:
-        """What the leg should be paced at; 0: as a leg without an estimate."""
+    def pace(self, streams: Sequence[Stream], most: int, now: float) -> int:
+        """What the leg should be paced at; 0: as a leg without an estimate.
+
+        After a step down the higher layer goes on until the lower one's key frame is there, which
+        must not wait behind it: the pace follows later."""
         if not self.estimate.bps and self._budget is None:
             return 0
         sent = self._audio + sum(s.cost(s.at) for s in streams)
+        if now - self._lowered < SETTLE_S:
+            sent = max(sent, self._left)
         rate = max(self.estimate.bps + self._audio, sent * 1.25) * PACE_FACTOR
         least = PACE_FREE_MIN_BPS if self._budget is None else PACE_MIN_BPS
         return min(most, max(least, int(rate)))
@@ -259,6 +267,7 @@ class Ladder:
         failed = self._raised is not None
         self._every = min(2 * self._every, TRIAL_EVERY_MAX_S) if failed else TRIAL_EVERY_S
         self._trial_at, self._lowered, self._raised = now + self._every, now, None
+        self._left = sent
         self._budget, self._loss, self._newest = carried, 0.0, 0.0
         self._starved_since = None
         self.estimate.rebase()

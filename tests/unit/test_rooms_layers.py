@@ -16,6 +16,7 @@ from forwarder.rooms.layers import (
     PACE_FREE_MIN_BPS,
     PACE_MIN_BPS,
     PAUSED,
+    SETTLE_S,
     TRIAL_EVERY_MAX_S,
     TRIAL_EVERY_S,
     Ladder,
@@ -263,16 +264,19 @@ def test_layers_that_are_not_sent_are_not_chosen() -> None:
 def test_the_pace_follows_the_estimate_with_headroom() -> None:
     ladder, stream = Ladder(0.0), camera(LOW, HIGH)
     ladder.choose([stream], AUDIO, 0.0)
-    assert ladder.pace([stream], 20_000_000) == 0
+    assert ladder.pace([stream], 20_000_000, 1.0) == 0
     ladder.on_estimate(3_000_000, 1.0)
-    assert ladder.pace([stream], 20_000_000) == round(1.5 * (3_000_000 + AUDIO))
-    assert ladder.pace([stream], 2_000_000) == 2_000_000
+    assert ladder.pace([stream], 20_000_000, 1.0) == round(1.5 * (3_000_000 + AUDIO))
+    assert ladder.pace([stream], 2_000_000, 1.0) == 2_000_000
     ladder.on_estimate(50_000, 1.0)
     low = replace(stream, at=0)
-    assert ladder.pace([low], 20_000_000) == PACE_FREE_MIN_BPS  # nothing says that it is full
+    assert ladder.pace([low], 20_000_000, 1.0) == PACE_FREE_MIN_BPS  # nothing says that it is full
     ladder.choose([stream], AUDIO, 1.0)
-    assert ladder.pace([low], 20_000_000) == round(1.25 * 1.5 * (LOW + AUDIO))
-    assert ladder.pace([replace(stream, at=PAUSED)], 20_000_000) == PACE_MIN_BPS
+    # The higher layer goes on until the lower one's key frame, which must not wait behind it.
+    assert ladder.pace([low], 20_000_000, 1.0) == round(1.25 * 1.5 * (HIGH + AUDIO))
+    later = 1.0 + SETTLE_S
+    assert ladder.pace([low], 20_000_000, later) == round(1.25 * 1.5 * (LOW + AUDIO))
+    assert ladder.pace([replace(stream, at=PAUSED)], 20_000_000, later) == PACE_MIN_BPS
 
 
 def test_an_estimate_that_lags_and_grows_moves_nobody() -> None:
@@ -418,11 +422,13 @@ def test_an_estimate_lowers_and_paces() -> None:
     rooms.on_estimate(strong.leg, 2_000_000, 6.0)
     assert (at(weak, track), at(strong, track)) == (0, 1)
     legs = plan(rooms).legs
-    assert legs[weak.leg].rate_bps == round(1.5 * (600_000 + AUDIO))
+    assert legs[weak.leg].rate_bps == round(1.25 * 1.5 * (HIGH + AUDIO))
     assert legs[strong.leg].rate_bps == round(1.5 * (2_000_000 + AUDIO))
     rooms.drain_dirty()
     rooms.on_estimate(strong.leg, 2_010_000, 7.0)
     assert not rooms.drain_dirty()
+    rooms.on_estimate(weak.leg, 600_000, 6.0 + SETTLE_S)
+    assert plan(rooms).legs[weak.leg].rate_bps == round(1.5 * (600_000 + AUDIO))
 
 
 def test_estimates_that_lie_harm_nobody_else() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 SLOW_SHARE = 0.8  # a page that painted less than this of what was due is on too slow a machine
 PAUSE_MS = 100  # over the interval; viewers count a freeze from 150 ms on, some of them their own
+LIMITED_SHARE = 0.1  # of its call: an encoder so long short of bits leaves out frames for that
 IDLE_SHARE = 0.05  # of the processors' time; with less, nobody gets his in time
 
 
@@ -41,7 +42,8 @@ def slow(browsers: list[Seen], fps: int, idle_share: float) -> list[str]:
             why.append(f"{name} did not paint for {snapshot['pause_ms']:.0f} ms")
         pause_ms = _capture_pause_ms(snapshot["encoded"])
         # An encoder that is short of bits leaves frames out as well: no word about the machine.
-        if pause_ms > 1000 / fps + PAUSE_MS and not _limited_s(snapshot, "bandwidth"):
+        short = _limited_s(snapshot, "bandwidth") > LIMITED_SHARE * _call_s(snapshot)
+        if pause_ms > 1000 / fps + PAUSE_MS and not short:
             why.append(f"{name} did not capture for {pause_ms:.0f} ms")
         if seconds := _limited_s(snapshot, "cpu"):
             why.append(f"the encoder of {name} was limited by the processor for {seconds:.1f} s")
@@ -52,6 +54,12 @@ def _capture_pause_ms(encoded: list[tuple[int, int]]) -> float:
     """The longest time between two encoded frames, by their RTP timestamps."""
     times = [rtp for rtp, _ in encoded]
     return max(((now - then) % 2**32 for then, now in pairwise(times)), default=0) / 90
+
+
+def _call_s(snapshot: Mapping[str, Any]) -> float:
+    """How long its longest-lived encoder has told what limits it."""
+    rtp = snapshot["publish"]["rtp"]
+    return max((sum(one.get("qualityLimitationDurations", {}).values()) for one in rtp), default=0)
 
 
 def _limited_s(snapshot: Mapping[str, Any], reason: str) -> float:
