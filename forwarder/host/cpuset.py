@@ -95,15 +95,16 @@ def empty(host: Host, folder: str) -> None:
 def join(host: Host, pid: int, pinned: Collection[int]) -> str:
     """Has a data plane join the cpuset of the workers' cores that `tune apply` made.
 
-    `pinned`: dataplane.cpus.  A sentence when it stays outside; empty: it is in, or there is none
-    (under systemd the slice is its cpuset)."""
+    `pinned`: where its workers are to run.  A sentence when it stays outside; empty: it is in, or
+    there is none (under systemd the slice is its cpuset)."""
     folder = V1 if host.path(V1).is_dir() else V2 if host.path(V2).is_dir() else ""
     if not folder:
         return ""
     cpus = _cores(host, folder)
     kept = f"core {cpulist.show(cpus) or '(none)'} is kept for the workers by {folder}"
     if not pinned:
-        return f"{kept}, and they run elsewhere: dataplane.cpus does not pin them"
+        why = "dataplane.cpus does not pin them, and `vcfwd tune apply` was for another number"
+        return f"{kept}, and they run elsewhere: {why}"
     if not set(pinned) <= cpus:
         return (
             f"{kept}, and dataplane.cpus says {cpulist.show(pinned)}: the data plane stays outside "

@@ -179,11 +179,23 @@ def test_the_shell_lines_by_hand_do_the_same(cell: Cell, site: Site) -> None:
     assert "0 settings changed" in cell.tune(site, "apply", "isolation")
 
 
-def test_a_data_plane_that_is_not_pinned_stays_outside_and_says_so(
-    cell: Cell, tmp_path: Path
-) -> None:
+def test_workers_that_nobody_pins_run_where_the_plan_says(cell: Cell, tmp_path: Path) -> None:
     site = Site(tmp_path / "node", cell, change={"dataplane": {"workers": 1}})
     cell.tune(site, "apply", "isolation")
+    with up(site) as node:
+        (plane,) = site.dataplanes()
+        assert cpuset(plane) == cell.folder / "vcfwd"
+        tasks = Path(f"/proc/{plane}/task").iterdir()
+        (worker,) = [t for t in tasks if (t / "comm").read_text().startswith("vcfwd-w")]
+        assert allowed(worker.name) == cell.read("vcfwd/cpuset.cpus")
+        assert node.end() == 0
+    cell.tune(site, "revert")
+
+
+def test_more_workers_than_were_planned_stay_outside_and_say_so(cell: Cell, tmp_path: Path) -> None:
+    planned = Site(tmp_path / "node", cell, change={"dataplane": {"workers": 1}})
+    cell.tune(planned, "apply", "isolation")
+    site = Site(tmp_path / "node", cell, change={"dataplane": {"workers": 2}})
     with up(site) as node:
         (plane,) = site.dataplanes()
         assert cpuset(plane) == cell.folder / "vcfwd-rest"
