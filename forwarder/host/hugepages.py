@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from forwarder.host import settings
+from forwarder.host.root import Host
 from forwarder.host.stage import Site, Stage, Step
 from forwarder.net.drivers import why_no_zerocopy
 
@@ -29,6 +30,16 @@ class Hugepages(Stage):
             enough = now.isdecimal() and int(now) >= pages
             found += self.steps(site, key, now if enough else str(pages))
         return self.found(found, "the kernel has no huge pages of 2 MiB on the workers' nodes")
+
+    def later(self, host: Host, key: str, value: str) -> bool:
+        """Pages in use are surplus from then on: they go when the data plane that has them ends
+        (Linux, Documentation/admin-guide/mm/hugetlbpage.rst)."""
+        folder = settings.split(key)[1].rpartition("/")[0]
+        files = ("nr_hugepages", "surplus_hugepages")
+        now, surplus = (host.read(f"{folder}/{name}") or "" for name in files)
+        if not (now.isdecimal() and surplus.isdecimal() and value.isdecimal()):
+            return False
+        return int(now) - int(surplus) <= int(value)
 
 
 STAGE = Hugepages()

@@ -146,6 +146,10 @@ class Stage:
     def revert(self, host: Host, key: str, value: str) -> None:
         settings.write(host, key, value)
 
+    def later(self, host: Host, key: str, value: str) -> bool:
+        """Whether the kernel does by itself what was written, as soon as others let it."""
+        return False
+
     def goes(self, key: str) -> bool:
         """Whether the setting comes and goes with a directory of the stage's: it had no value
         before, whatever a new directory shows."""

@@ -226,6 +226,25 @@ def test_huge_pages_that_there_is_no_memory_for_are_given_back(tmp_path):
     assert Tuned(root).revert().failed == 0
 
 
+@pytest.mark.parametrize(("surplus", "failed"), [("8", 0), ("0", 1)])
+def test_huge_pages_in_use_are_given_back_when_their_user_ends(tmp_path, surplus, failed):
+    class InUse(Host):
+        """The kernel lets pages go when nobody has them any more; until then they are surplus."""
+
+        def write(self, name, text):
+            if name.endswith("/nr_hugepages") and text == "0":
+                super().write(name.replace("nr_", "surplus_"), surplus)
+            else:
+                super().write(name, text)
+
+    root = copied(CLOUD, tmp_path)
+    node = root / "sys/devices/system/node/node0/hugepages/hugepages-2048kB"
+    (node / "surplus_hugepages").write_text("0\n")
+    Tuned(root).apply("hugepages")
+    assert (node / "nr_hugepages").read_text() == "8\n"
+    assert Tuned(root, InUse(root)).revert().failed == failed
+
+
 def test_a_nic_that_vanishes(tmp_path):
     class Vanishing(CapturedNics):
         def set(self, nic, section, name, value):
