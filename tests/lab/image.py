@@ -37,7 +37,6 @@ PACKAGES = (
     "irqbalance", "tcpdump", "kmod", "procps", "libpython3-stdlib", "python3-venv", "libcap2-bin",
     "needrestart",
 )  # fmt: skip
-PUBLIC = (b"deb.debian.org", b"security.debian.org", b"pypi.org/simple", b"files.pythonhosted.org")
 MODULES = ("virtio_pci", "virtio_blk", "ext4")
 """Of the initrd: it starts in a second; with all of them in half a minute."""
 
@@ -175,9 +174,13 @@ def _build(folder: Path, made: Image, runtime: Path) -> None:
 
 
 def secrets() -> dict[str, bytes]:
-    """What may not be in an image: this host's archive, index and certificates, but for what the
-    release's own packages name."""
-    return {name: text for name, text in contents.secrets().items() if text not in PUBLIC}
+    """What may not be in an image: this host's archive, index and certificates, but for public ones,
+    which the release's own packages name."""
+    return {
+        name: text
+        for name, text in contents.secrets().items()
+        if not name.startswith("package index ") and not text.endswith(b".debian.org")
+    }
 
 
 def _run(command: list[str]) -> None:
