@@ -174,8 +174,8 @@ def _build(folder: Path, made: Image, runtime: Path) -> None:
 
 
 def secrets() -> dict[str, bytes]:
-    """What may not be in an image: this host's archive, index and certificates, but for public ones,
-    which the release's own packages name."""
+    """What may not be in an image: this host's archive, index and certificates; public ones may,
+    as the release's own packages name them."""
     return {
         name: text
         for name, text in contents.secrets().items()
