@@ -6,9 +6,10 @@ Rule 2: `expect` costs a record; OpenSSL state is made by the first ClientHello,
         lets through only from a 5-tuple that an authenticated STUN check validated.
 Rule 3: keys come out only when the peer's certificate has the fingerprint of its offer, and
         together with the last flight: the caller sends that flight when the keys are in force.
-Rule 4: half-open handshakes are bounded in number, time and bytes; a finished one is kept for
-        LINGER_S to answer a client that did not get the last flight, then freed.  Of that one
-        the keys of its alerts are left (closing.py), so that its close_notify is heard.
+Rule 4: half-open handshakes are bounded in number, time and bytes: those received, and those that
+        messages claim to have.  A finished one is kept for LINGER_S to answer a client that did
+        not get the last flight, then freed.  Of that one the keys of its alerts are left
+        (closing.py), so that its close_notify is heard.
 
 `now` decides about deadlines; OpenSSL's own clock about retransmissions (1 s, doubling; it cannot
 be injected), which happen when `tick` is called.
@@ -17,6 +18,7 @@ be injected), which happen when `tick` is called.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from cryptography import x509
@@ -33,7 +35,11 @@ DEADLINE_S = 10.0  # from the offer to the keys
 LINGER_S = 20.0  # so long a retransmitted last flight of the client is answered
 MTU = 1200  # bytes of a DTLS datagram that leaves
 HANDSHAKE_BYTES_MAX = 64 * 1024  # received for one handshake
+CLAIMED_BYTES_MAX = 16 * 1024  # of a client's handshake messages, as their headers tell it
+MESSAGES_MAX = 16  # of them; a handshake takes five
+SEALED_MAX, SEALED_BYTES_MAX = 8, 64  # records with its Finished, and bytes of one
 RECORD_HEAD = 13  # RFC 6347 section 4.1
+MESSAGE_HEAD = 12  # RFC 6347 section 4.2.2
 RECORD_MAX = 2**14  # bytes of a record's content
 HANDSHAKE, CLIENT_HELLO = 22, 1
 DTLS_1_2 = 0xFEFD
@@ -111,14 +117,16 @@ class Endpoint:
         self._connection = SSL.Connection(identity.context)
         self._connection.set_accept_state()
         self._connection.set_ciphertext_mtu(MTU)
-        self._received = 0
+        self._received = self._sealed = 0
+        self._claimed: dict[int, int] = {}
+        """Bytes of each handshake message, by its number."""
         self.done = False
 
     def receive(self, data: bytes) -> Output:
         """Raises Rejected; the endpoint is of no use then."""
         if not self.done:
             self._received += len(data)
-            if self._received > HANDSHAKE_BYTES_MAX:
+            if self._received > HANDSHAKE_BYTES_MAX or not self._modest(data):
                 raise Rejected("too_many_bytes")
         self._connection.bio_write(data)
         try:
@@ -136,6 +144,21 @@ class Endpoint:
         keys = self._keys()
         self.done = True
         return Output(self._outgoing(), keys)
+
+    def _modest(self, data: bytes) -> bool:
+        """At the first byte of a message OpenSSL takes memory for all of it, up to 100 KB, and does
+        so for ten of them ahead of their turn: few bytes can make it hold a megabyte.  What a
+        sealed record holds cannot be seen, so there may be few of those."""
+        for epoch, kind, body in records(data):
+            if epoch != 0:
+                self._sealed += 1
+                if self._sealed > SEALED_MAX or len(body) > SEALED_BYTES_MAX:
+                    return False
+            elif kind == HANDSHAKE:
+                for number, size in messages(body):
+                    self._claimed[number] = max(size, self._claimed.get(number, 0))
+        claimed = sum(self._claimed.values())
+        return claimed <= CLAIMED_BYTES_MAX and len(self._claimed) <= MESSAGES_MAX
 
     def closer(self) -> Closer:
         """What hears the client's end, once `done`."""
@@ -189,6 +212,25 @@ def pack(raw: bytes) -> tuple[bytes, ...]:
             datagrams.append(record)
         at += size
     return tuple(datagrams)
+
+
+def records(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Epoch, type and content of each record of a datagram (RFC 6347 section 4.1)."""
+    at = 0
+    while at + RECORD_HEAD <= len(data):
+        size = int.from_bytes(data[at + 11 : at + 13], "big")
+        body = data[at + RECORD_HEAD : at + RECORD_HEAD + size]
+        yield int.from_bytes(data[at + 3 : at + 5], "big"), data[at], body
+        at += RECORD_HEAD + size
+
+
+def messages(body: bytes) -> Iterator[tuple[int, int]]:
+    """Number and whole length of each message of which a clear handshake record has a fragment."""
+    at = 0
+    while at + MESSAGE_HEAD <= len(body):
+        size, number = body[at + 1 : at + 4], body[at + 4 : at + 6]
+        yield int.from_bytes(number, "big"), int.from_bytes(size, "big")
+        at += MESSAGE_HEAD + int.from_bytes(body[at + 9 : at + 12], "big")
 
 
 def is_client_hello(data: bytes) -> bool:

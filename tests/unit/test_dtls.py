@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import gc
 import random
+import resource
+import struct
 import time
 from collections import deque
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -243,6 +246,87 @@ def test_a_handshake_may_not_receive_for_ever(identity: Identity) -> None:
     for _ in range(dtls.HANDSHAKE_BYTES_MAX // len(hello) + 2):
         server.receive(WHO, hello, 0.0)
     assert server.counters["too_many_bytes"] == 1
+
+
+def record(epoch: int, number: int, body: bytes, version: int = 0xFEFD) -> bytes:
+    return struct.pack("!BHHHIH", dtls.HANDSHAKE, version, epoch, 0, number, len(body)) + body
+
+
+def fragment(kind: int, number: int, whole: int, at: int, data: bytes) -> bytes:
+    """Of a handshake message (RFC 6347 section 4.2.2)."""
+    sizes = (whole.to_bytes(3, "big"), at.to_bytes(3, "big"), len(data).to_bytes(3, "big"))
+    return struct.pack("!B3sH3s3s", kind, sizes[0], number, *sizes[1:]) + data
+
+
+def resident_mib() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+CLAIMED = 100_000  # bytes, of a Certificate that OpenSSL takes memory for
+CERTIFICATE = 11
+
+
+@pytest.mark.parametrize("a_record", [1, 40])
+def test_messages_that_claim_to_be_long_take_no_memory(identity: Identity, a_record: int) -> None:
+    """7 KB of fragments, so many in a record behind one of a short message, of nine messages of
+    100 KB, a byte on each page: a megabyte would be held for a handshake, half a gigabyte for all.
+    """
+    server = DtlsServer(identity)
+    hello = Peer(b"SRTP_AEAD_AES_128_GCM", mtu=260).step()[0]
+    greedy = [
+        fragment(CERTIFICATE, number, CLAIMED, at, b"x")
+        for number in range(2, 11)
+        for at in range(0, CLAIMED, 4096)
+    ]
+    groups = [greedy[i : i + a_record] for i in range(0, len(greedy), a_record)]
+    short = fragment(CERTIFICATE, 1, 100, 0, b"x")
+    datagrams = [record(0, n, short + b"".join(group)) for n, group in enumerate(groups, 1)]
+    gc.collect()
+    before = resident_mib()
+    for n in range(dtls.HALF_OPEN_MAX):
+        who = ParticipantId(f"p{n}")
+        server.expect(who, "sha-256", "AA", 0.0)
+        for data in (hello, *datagrams):
+            server.receive(who, data, 0.0)
+    assert resident_mib() - before < 100
+    assert server.counters["too_many_bytes"] == dtls.HALF_OPEN_MAX
+    server.close()
+
+
+def test_sealed_records_are_few_and_short(identity: Identity) -> None:
+    """What they hold cannot be seen before there are keys."""
+    for size, most in ((48, dtls.SEALED_MAX), (dtls.SEALED_BYTES_MAX + 1, 0)):
+        server, peer = DtlsServer(identity), Peer(b"SRTP_AEAD_AES_128_GCM")
+        server.expect(WHO, "sha-256", peer.fingerprint, 0.0)
+        server.receive(WHO, peer.step()[0], 0.0)
+        for n in range(most):
+            server.receive(WHO, record(1, n, bytes(size)), 0.0)
+            assert server.counters["too_many_bytes"] == 0
+        server.receive(WHO, record(1, most, bytes(size)), 0.0)
+        assert server.counters["too_many_bytes"] == 1
+
+
+def test_a_finished_that_comes_again_and_again_does_not_end_a_handshake(
+    identity: Identity,
+) -> None:
+    """The last flight of a client without its first datagram, as often as a browser repeats it
+    within the deadline (50 ms, doubling), then with it."""
+    server, peer = DtlsServer(identity), Peer(b"SRTP_AEAD_AES_128_GCM")
+    server.expect(WHO, "sha-256", peer.fingerprint, 0.0)
+    flight = peer.step()
+    for _ in range(2):
+        outputs = [server.receive(WHO, data, 0.0) for data in flight]
+        answers = [data for output in outputs for data in output.datagrams]
+        flight = [d for data in answers for d in peer.step(data)]
+        if any(data[3:5] == b"\0\1" for data in flight):
+            break
+    (last,) = [data for data in flight if data[3:5] == b"\0\1"]
+    for n in range(dtls.SEALED_MAX - 1):
+        again = last[:5] + struct.pack("!HI", 0, 100 + n) + last[11:]
+        assert server.receive(WHO, again, 0.0).keys is None
+    found = [server.receive(WHO, data, 0.0).keys for data in flight]
+    assert any(found), dict(server.counters)
 
 
 def test_half_open_is_bounded_and_expires(identity: Identity) -> None:
