@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from forwarder.config import Config
-from forwarder.host import drivers, facts, layout, management
+from forwarder.host import drivers, facts, layout, management, realtime
 from forwarder.host.devices import NoSuchNic, carriers
 from forwarder.host.facts import Facts
 from forwarder.host.root import Host
@@ -70,13 +70,16 @@ def survey(
     told = dict(zip(config.network.interfaces, config.network.numa_nodes, strict=False))
     nics = [found.nics[name] for name in names]
     nics = [dataclasses.replace(nic, node=told.get(nic.name, nic.node)) for nic in nics]
+    count = config.dataplane.workers if given else 0
     cores = layout.choose(
         found,
         nics,
-        count=config.dataplane.workers if given else 0,
+        count=count,
         pinned=config.dataplane.cpus,
         housekeeping=config.tune.housekeeping,
     )
+    workers = realtime.of(host, config, found, cores, count)
+    notes += [workers.why] if workers.why else []
     table = drivers.load()
     notes += [table.quote(nic, found.release) for nic in nics if nic.kind == "physical"]
     site = Site(
@@ -85,7 +88,7 @@ def survey(
         layout=cores,
         nics=tuple(nics),
         drivers=table,
-        wishes=_wishes(config),
+        wishes=_wishes(config, workers),
         management=kept,
         guarded=guarded,
         vlan_parents=parents,
@@ -104,11 +107,12 @@ def refreshed(site: Site) -> Site:
     return dataclasses.replace(site, facts=found, nics=nics)
 
 
-def _wishes(config: Config) -> Wishes:
+def _wishes(config: Config, workers: realtime.Class) -> Wishes:
     plane = config.dataplane
     return Wishes(
         busy_poll=plane.busy_poll,
-        fifo=plane.scheduler == "fifo",
+        fifo=workers.fifo,
+        fifo_asked=workers.fifo and workers.asked,
         packet_frames=plane.frames,
         port=config.network.port,
         interrupts=config.tune.interrupts,

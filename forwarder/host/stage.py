@@ -72,6 +72,7 @@ class Wishes:
 
     busy_poll: bool = False
     fifo: bool = False
+    fifo_asked: bool = False  # by name, not as `auto` found it
     packet_frames: int = 8192  # for each worker
     port: int = 4433
     interrupts: str = "housekeeping"

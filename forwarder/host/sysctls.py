@@ -2,7 +2,8 @@
 
 `least`: a larger value stays.  Sources: tuned's network-latency and cpu-partitioning profiles;
 SCHED_FIFO with the default sched_rt_runtime_us stands still 50 ms in each second (measured); from
-Linux 6.12 the same 50 ms are the fair server's, which only debugfs can switch off.
+Linux 6.12 the same 50 ms are the fair server's, which only debugfs can switch off: where `fifo` is
+asked for by name, for it is the kernel's last help for who starves on a worker's core.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Sysctls(Stage):
             now = settings.read(site.host, key) or ""
             enough = least and now.lstrip("-").isdecimal() and int(now) >= value
             found += self.steps(site, key, now if enough else str(value), why)
-        if site.wishes.fifo and site.facts.release >= FAIR_SERVER_SINCE:
+        if site.wishes.fifo_asked and site.facts.release >= FAIR_SERVER_SINCE:
             found += self._fair_server(site)
         return self.found(found, "the kernel shows none of our sysctls")
 

@@ -36,7 +36,7 @@ def conf(tmp_path: Path) -> Path:
     file = tmp_path / "node.toml"
     file.write_text(
         f'[node]\nrun_dir = "{tmp_path}/run"\nstate_dir = "{tmp_path}/state"\n'
-        "[dataplane]\nbusy_poll = true\n"
+        '[dataplane]\nbusy_poll = true\nscheduler = "other"\n'
     )
     return file
 
@@ -110,6 +110,41 @@ def test_veth_is_tuned_and_put_back(pair: Pair, conf: Path) -> None:
 
     assert "0 left alone, 0 failed" in tune(conf, "revert", netns=pair.near).stdout
     assert settings(pair) == before
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_queues_of_a_real_nic_belong_to_their_workers(
+    pair: Pair, conf: Path, by_hand: bool
+) -> None:
+    """XPS, RPS and threaded NAPI, as the kernel shows them, with two workers."""
+    if not {0, 1} <= os.sched_getaffinity(0):
+        pytest.skip("two workers need processors 0 and 1")
+    conf.write_text(conf.read_text() + "workers = 2\ncpus = [0, 1]\n")
+    here = "/sys/class/net/v0"
+    script = (  # what an operator had; NAPI can be threaded where veth has some
+        f"ethtool -K v0 gro on; ip link set v0 up; echo 1 > {here}/threaded; cd {here}/queues; "
+        "echo 3 > tx-0/xps_cpus; echo 1 > tx-1/xps_cpus; echo 3 > rx-0/rps_cpus; "
+        "echo 2 > tx-3/xps_cpus"
+    )
+    exec_ = ["ip", "netns", "exec", pair.near, "sh", "-euc"]
+    subprocess.run([*exec_, script], check=True)
+    before = settings(pair)
+    assert (before["threaded"], before["queues/rx-0/rps_cpus"]) == ("1\n", "3\n")
+    words = ("xps", "threaded", "--nic", "v0")
+    if by_hand:
+        lines = tune(conf, "apply", "--dry-run", *words, netns=pair.near).stdout
+        subprocess.run([*exec_, lines], check=True)
+        assert "0 settings changed" in tune(conf, "apply", *words, netns=pair.near).stdout
+    else:
+        told = tune(conf, "apply", *words, netns=pair.near).stdout
+        assert "xps: ok" in told and "threaded: ok" in told
+    wanted = {"queues/tx-0/xps_cpus": "1\n", "queues/tx-1/xps_cpus": "2\n",
+              "queues/rx-0/rps_cpus": "0\n", "threaded": "0\n"}  # fmt: skip
+    assert settings(pair) == before | wanted, "and the other queues are as they were"
+    tune(conf, "check", *words, netns=pair.near)
+    if not by_hand:
+        assert "0 left alone, 0 failed" in tune(conf, "revert", netns=pair.near).stdout
+        assert settings(pair) == before
 
 
 def test_the_shell_lines_by_hand_do_the_same(pair: Pair, conf: Path) -> None:
@@ -327,7 +362,29 @@ def test_a_node_says_what_is_missing_and_runs_all_the_same(tmp_path: Path) -> No
             wait_for(lambda: "host not tuned: sysctls: partly" in node.words(), "it says so")
             assert "Traceback" not in node.words()
             assert node.process.poll() is None
+            assert _told_class(site) == f"that runs are {_class(site)}"
             assert node.end() == 0
+        assert _told_class(site).startswith("will be ")
+
+
+def _told_class(site: Site) -> str:
+    """What `check` says of `scheduler = "auto"`."""
+    done = subprocess.run(
+        ["ip", "netns", "exec", site.host.name, str(VCFWD), "tune", "check", "sysctls", "--json",
+         "--config", str(site.config_file)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    (note,) = [n for n in json.loads(done.stdout)["notes"] if "dataplane.scheduler" in n]
+    return str(note).partition('"auto": the workers ')[2].removeprefix("of the data plane ")
+
+
+def _class(site: Site) -> str:
+    """Of the data plane's workers, as the kernel tells it."""
+    (pid,) = site.dataplanes()
+    tasks = Path("/proc", str(pid), "task")
+    (worker,) = [t for t in tasks.iterdir() if (t / "comm").read_text() == "vcfwd-w0\n"]
+    fifo = os.sched_getscheduler(int(worker.name)) & 0xFF == os.SCHED_FIFO
+    return "fifo" if fifo else "other"
 
 
 def test_a_node_without_interfaces_says_nothing(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from forwarder.host.stages import BY_NAME
 CPU, NET = "/sys/devices/system/cpu", "/sys/class/net/ens1f0"
 FAIR = "/sys/kernel/debug/sched/fair_server"
 PINNED = dict(dataplane_workers=2, dataplane_cpus=[2, 3], tune_housekeeping=[4, 5])
+BUDGET = {"text:/proc/sys/kernel/sched_rt_runtime_us": "-1"}
 # Cores 2 and 3 work (their siblings are 10 and 11), 4 and 5 keep house.
 WANTED = {
     "boot": {"file:/etc/default/grub.d/60-vcfwd.cfg":
@@ -34,7 +35,7 @@ WANTED = {
         ("kernel/nmi_watchdog", "0"), ("vm/stat_interval", "10"),
         ("net/core/bpf_jit_enable", "1"), ("net/core/rmem_max", "4194304"),
         ("net/core/wmem_max", "4194304"), ("net/core/netdev_max_backlog", "10000"),
-    )},
+    )} | BUDGET,
     "noise": {f"text:/sys/devices/system/machinecheck/machinecheck{c}/ignore_ce": "1"
               for c in (2, 3)} | {"text:/proc/sys/kernel/printk": "4 4 1 7"},
     # 8192 frames of 4 KiB for each of two workers, as zero-copy takes whole pages.
@@ -87,14 +88,33 @@ def test_each_value(stage):
         ("sysctls", {"dataplane_busy_poll": True}, {"text:/proc/sys/net/core/busy_read": "50",
                                                     "text:/proc/sys/net/core/busy_poll": "50"}),
         ("sysctls", {"dataplane_scheduler": "fifo"},
-         {"text:/proc/sys/kernel/sched_rt_runtime_us": "-1"} | {f"text:{FAIR}/cpu{c}/runtime": "0"
-                                                                for c in (2, 3)}),
+         {f"text:{FAIR}/cpu{c}/runtime": "0" for c in (2, 3)}),
         ("irq", {"tune_interrupts": "worker"}, {"irq:ens1f0:TxRx:0": "2",
                                                 "irq:ens1f0:TxRx:1": "3"}),
     ],
 )  # fmt: skip
 def test_what_the_configuration_changes(stage, more, wanted):
     assert planned(Tuned(FIXTURES / XEON), stage, **more) == WANTED[stage] | wanted
+
+
+@pytest.mark.parametrize(
+    ("more", "budget", "told"),
+    [
+        ({}, BUDGET, "will be fifo 2: it is allowed, and 14 CPUs are left"),
+        ({"dataplane_workers": 16, "dataplane_cpus": [*range(16)], "tune_housekeeping": []}, {},
+         "will be other: 16 workers on 16 CPUs would leave none"),
+        ({"dataplane_scheduler": "fifo"}, BUDGET, ""),
+        ({"dataplane_scheduler": "other"}, {}, ""),
+    ],
+)  # fmt: skip
+def test_the_budget_follows_the_class_that_the_workers_will_have(more, budget, told):
+    """`auto` too: with a sentence."""
+    conf = settings(**PINNED | more)
+    survey = Tuned(FIXTURES / XEON).survey("ens1f0", conf=conf, given=True)
+    keys = {step.key for step in steps(survey)}
+    assert keys & set(BUDGET) == set(budget)
+    notes = [note for note in survey.notes if "dataplane.scheduler" in note]
+    assert len(notes) == bool(told) and all(told in note for note in notes)
 
 
 def test_a_nic_that_is_copied_from_needs_half_the_memory(tmp_path):
