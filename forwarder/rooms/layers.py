@@ -1,8 +1,10 @@
 """Which layer of each video a leg is sent, by what its receiver says of the way.
 
 Law: pure; times are seconds of one clock, rates bits a second.  Down at once: when the receiver's
-estimate (REMB) falls below what is sent, or its reports tell of heavy loss.  Up only by a trial:
-a step, watched for TRIAL_S; the next one TRIAL_EVERY_S later, twice as late after each failure.
+reports tell of heavy loss, or its estimate (REMB) falls below what is sent; of a way that was never
+seen full that takes two words, for a receiver whose machine stood still for a moment says the same
+once, and its next word is a higher one.  Up only by a trial: a step, watched for TRIAL_S; the next
+one TRIAL_EVERY_S later, twice as late after each failure.
 Sound is never touched.  A video is paused only when even the lowest layers are far too much, and
 that for PAUSE_AFTER_S: a receiver's first estimate, and the loss of a few packets, are too rough to
 take a picture away.
@@ -30,14 +32,19 @@ SHORT = 0.85
 """An estimate below this share of what is sent: the way is full.  A receiver's estimate of a full
 way is 0.85 of what came through (draft-ietf-rmcat-gcc-02 section 5.5)."""
 FIRST = 0.5
-"""The first estimate is what came in while its sender may still have begun: it says that the way is
-full below this share of what is sent, and is watched below SHORT."""
+"""The first estimate is what came in while its sender may still have begun: it speaks of a full way
+below this share of what is sent, and is watched below SHORT."""
 FALL = 0.95
 """An estimate below this share of its highest has fallen."""
 WATCH_S = 3.0
 WATCH_GROWTH = 1.08
 """An estimate that lags behind what is sent must grow by this in WATCH_S (a receiver raises it by
 8 % a second where there is room; section 5.5)."""
+DOUBT_S = 1.0
+DOUBT_GROWTH = 1.01
+"""One that speaks of a full way for the first time must grow by this in DOUBT_S.  In a jam it stays
+what it is, or falls; on a free way it grows by 8 % a second, or near the rate of its last fall by a
+packet each 0.3 s (section 5.5): 2 % a second at 1.5 Mb/s."""
 LOSS_HEAVY = 0.12
 """Smoothed loss that means too much is sent; 5 % of random loss stays far below it."""
 LOSS_WEIGHT = 0.4
@@ -52,7 +59,8 @@ PACE_FACTOR = 1.5
 """A leg may be sent more than the estimate, so that key frames do not wait."""
 PACE_MIN_BPS = 300_000
 PACE_FREE_MIN_BPS = 2_000_000
-"""While no way was seen full: an estimate of a still picture is small, and says nothing of room."""
+"""While no way was seen full: an estimate of a still picture is small, and says nothing of room.
+And for SETTLE_S after a step: it begins with a key frame, which is many times the average."""
 PACE_CHANGE = 0.15
 """A smaller change of the pacing rate is not worth a command."""
 
@@ -84,7 +92,7 @@ class Estimate:
     what has a send time alone (Chromium: video), so it is compared with the videos' rates.
     """
 
-    __slots__ = ("_peak", "_since", "_started", "at", "bps")
+    __slots__ = ("_doubted", "_peak", "_since", "_started", "at", "bps")
 
     def __init__(self) -> None:
         self.bps = 0
@@ -93,10 +101,12 @@ class Estimate:
         self._since: float | None = None
         """Since when it lags; `_started`: what it was then."""
         self._started = 0
+        self._doubted = False
+        """It is watched because it spoke of a full way once."""
 
     def on(self, bps: int, now: float) -> None:
         if self.known(now) is None:
-            self._peak, self._since = float("inf"), None  # the first word
+            self._watch_anew(float("inf"))  # the first word
         self.bps, self.at = bps, now
 
     def known(self, now: float) -> int | None:
@@ -104,27 +114,34 @@ class Estimate:
 
     def rebase(self) -> None:
         """What is sent was changed: from here on it is watched anew."""
-        self._peak, self._since = float(self.bps), None
+        self._watch_anew(float(self.bps))
 
-    def full(self, sent: int, now: float) -> bool:
-        """The way carries less than what is sent of videos."""
+    def full(self, sent: int, sure: bool, now: float) -> bool:
+        """The way carries less than what is sent of videos; `sure`: one word tells that."""
         if self.known(now) is None or self.bps >= SHORT * sent:
-            self._peak, self._since = float(self.bps), None
+            self.rebase()
             return False
-        if self._peak == float("inf"):
-            if self.bps < FIRST * sent:
+        first = self._peak == float("inf")
+        if self.bps < (FIRST * sent if first else FALL * self._peak):
+            if sure:
                 return True
-            self._peak = float(self.bps)
-        if self.bps < FALL * self._peak:
-            return True
-        self._peak = max(self._peak, self.bps)
+            if not self._doubted:
+                self._doubted, self._since, self._started = True, now, self.bps
+        self._peak = float(self.bps) if first else max(self._peak, self.bps)
         if self._since is None:
             self._since, self._started = now, self.bps
-        elif now - self._since >= WATCH_S:
-            if self.bps < WATCH_GROWTH * self._started:
-                return True
-            self._since, self._started = now, self.bps
+        wait, growth = (DOUBT_S, DOUBT_GROWTH) if self._doubted else (WATCH_S, WATCH_GROWTH)
+        if self.at - self._since < wait:
+            return False
+        if self.bps < growth * self._started:
+            return True
+        if self._doubted:
+            self.rebase()
+        self._since, self._started = now, self.bps
         return False
+
+    def _watch_anew(self, peak: float) -> None:
+        self._peak, self._since, self._doubted = peak, None, False
 
 
 class Ladder:
@@ -214,15 +231,17 @@ class Ladder:
     def pace(self, streams: Sequence[Stream], most: int, now: float) -> int:
         """What the leg should be paced at; 0: as a leg without an estimate.
 
-        After a step down the higher layer goes on until the lower one's key frame is there, which
-        must not wait behind it: the pace follows later."""
+        After a step the layer before goes on until the other one's key frame is there, which must
+        not wait behind it: the pace follows later."""
         if not self.estimate.bps and self._budget is None:
             return 0
         sent = self._audio + sum(s.cost(s.at) for s in streams)
         if now - self._lowered < SETTLE_S:
             sent = max(sent, self._left)
         rate = max(self.estimate.bps + self._audio, sent * 1.25) * PACE_FACTOR
-        least = PACE_FREE_MIN_BPS if self._budget is None else PACE_MIN_BPS
+        stepped = max(self._lowered, float("-inf") if self._raised is None else self._raised)
+        free = self._budget is None or now - stepped < SETTLE_S
+        least = PACE_FREE_MIN_BPS if free else PACE_MIN_BPS
         return min(most, max(least, int(rate)))
 
     def _note_wishes(self, wishes: list[int], now: float) -> None:
@@ -235,7 +254,8 @@ class Ladder:
     def _full(self, sent: int, now: float) -> bool:
         if now - max(self._lowered, self._wished) < SETTLE_S:
             return False
-        return self.estimate.full(sent - self._audio, now) or self._loss >= LOSS_HEAVY
+        full = self.estimate.full(sent - self._audio, self.limited, now)
+        return full or self._loss >= LOSS_HEAVY
 
     def _starved(self, sent: int, full: bool, now: float) -> bool:
         """For PAUSE_AFTER_S the way has carried less than PAUSE_BELOW of the videos."""

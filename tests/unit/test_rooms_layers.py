@@ -142,24 +142,6 @@ def test_others_keep_the_top_layer() -> None:
     assert not run.ladder.limited
 
 
-def test_an_estimate_that_follows_a_wish_is_no_jam() -> None:
-    """Less was wanted for a second, so less came, and the estimate goes on falling for a while."""
-    ladder, high = Ladder(0.0), camera(120_000, 600_000)
-
-    def told(bps: int, stream: Stream, now: float) -> list[int]:
-        ladder.on_estimate(bps, now)
-        return ladder.choose([stream], AUDIO, now)
-
-    assert told(700_000, high, 20.0) == [1]
-    low = replace(high, top=0, at=1)
-    assert told(650_000, low, 20.2) == [0]
-    assert told(450_000, replace(low, at=0), 21.0) == [0]
-    assert told(440_000, replace(high, at=0), 21.1) == [1]
-    assert told(300_000, high, 21.5) == told(250_000, high, 22.5) == [1]
-    assert told(300_000, high, 23.5) == [1]
-    assert told(280_000, high, 24.5) == [0], "it falls though nothing was changed: a jam"
-
-
 def test_random_loss_of_five_percent_moves_nobody() -> None:
     rng = random.Random(5)
     ladder, stream = Ladder(0.0), camera(LOW, HIGH)
@@ -220,9 +202,11 @@ def test_a_single_layer_that_nearly_fits_is_not_paused() -> None:
 
 def test_a_full_queue_without_loss_is_a_failure_too() -> None:
     """A deep queue: nothing is lost, and the estimate does not grow."""
-    ladder, stream, now = Ladder(0.0), camera(LOW, HIGH), 20.0
-    ladder.on_estimate(400_000, now)
-    stream = replace(stream, at=ladder.choose([stream], AUDIO, now)[0])
+    ladder, stream = Ladder(0.0), camera(LOW, HIGH)
+    for now in (19.0, 20.0):
+        assert stream.at == 1
+        ladder.on_estimate(400_000, now)
+        stream = replace(stream, at=ladder.choose([stream], AUDIO, now)[0])
     assert stream.at == 0
     ups = downs = 0
     for second in range(21, 240):
@@ -271,7 +255,8 @@ def test_the_pace_follows_the_estimate_with_headroom() -> None:
     ladder.on_estimate(50_000, 1.0)
     low = replace(stream, at=0)
     assert ladder.pace([low], 20_000_000, 1.0) == PACE_FREE_MIN_BPS  # nothing says that it is full
-    ladder.choose([stream], AUDIO, 1.0)
+    ladder.on_loss(0.5, 1.0)
+    assert ladder.choose([stream], AUDIO, 1.0) == [0]
     # The higher layer goes on until the lower one's key frame, which must not wait behind it.
     assert ladder.pace([low], 20_000_000, 1.0) == round(1.25 * 1.5 * (HIGH + AUDIO))
     later = 1.0 + SETTLE_S
@@ -279,43 +264,21 @@ def test_the_pace_follows_the_estimate_with_headroom() -> None:
     assert ladder.pace([replace(stream, at=PAUSED)], 20_000_000, later) == PACE_MIN_BPS
 
 
-def test_an_estimate_that_lags_and_grows_moves_nobody() -> None:
-    """A publisher's camera ramps up faster than a receiver's estimate may grow."""
-    ladder, rate, estimate = Ladder(0.0), 100_000.0, 160_000.0
-    for second in range(1, 60):
-        rate, estimate = min(1.4 * rate, 2_500_000), min(1.08 * estimate, 5_000_000)
-        ladder.on_estimate(round(estimate), float(second))
-        stream = Stream((LOW, round(rate)), 1, 1)
-        assert ladder.choose([stream], AUDIO, float(second)) == [1]
-    assert estimate > rate
-    falls = Stream((LOW, round(rate)), 1, 1)
-    ladder.on_estimate(round(0.8 * rate), 61.0)
-    assert ladder.choose([falls], AUDIO, 61.0) == [0]
-
-
-def test_a_first_estimate_of_a_camera_that_begins_moves_nobody() -> None:
-    """As measured with Chromium: what it first says is of the seconds in which the rate still rose;
-    8 % a second from there."""
-    for first, low, high in (
-        (1_126_056, 146_306, 1_563_704),
-        (854_392, 151_472, 1_463_674),
-        (104_729, 139_581, 123_435),
-    ):
-        ladder = Ladder(0.0)
-        for step in range(20):
-            ladder.on_estimate(round(first * 1.08**step), 5.0 + step)
-            assert ladder.choose([camera(low, high)], AUDIO, 5.0 + step) == [1]
-
-
-def test_a_first_estimate_that_stays_low_lowers() -> None:
-    """One that is far below what is sent does so at once; else it is watched for a while."""
-    for share, seconds in ((0.45, 0), (0.7, 4)):
-        ladder, now = Ladder(0.0), 5.0
-        ladder.on_estimate(round(share * HIGH), now)
-        while ladder.choose([camera(LOW, HIGH)], AUDIO, now) == [1]:
-            now += 0.5
-            ladder.on_estimate(round(share * HIGH), now)
-        assert now - 5.0 <= seconds
+def test_a_step_of_small_layers_is_paced_for_its_key_frames() -> None:
+    """A key frame is many times the average: at 1.9 times that of 115 kb/s it takes half a second,
+    which was seen as a picture that stands still."""
+    ladder, high = Ladder(0.0), camera(65_000, 115_000)
+    low = replace(high, at=0)
+    ladder.on_estimate(40_000, 4.0)
+    ladder.on_loss(0.5, 4.0)
+    assert ladder.choose([high], AUDIO, 4.0) == [0]
+    for now, rate in ((4.0, PACE_FREE_MIN_BPS), (4.0 + SETTLE_S, PACE_MIN_BPS)):
+        assert ladder.pace([low], 20_000_000, now) == rate
+    due = ladder.deadline()
+    assert due is not None
+    assert ladder.choose([low], AUDIO, due) == [1]
+    for now, rate in ((due, PACE_FREE_MIN_BPS), (due + SETTLE_S, PACE_MIN_BPS)):
+        assert ladder.pace([high], 20_000_000, now) == rate
 
 
 def test_many_voices_are_not_held_against_an_estimate_of_videos() -> None:
@@ -418,6 +381,7 @@ def test_a_leg_is_lowered_alone_and_at_once() -> None:
 
 def test_an_estimate_lowers_and_paces() -> None:
     rooms, track, weak, strong = call()
+    rooms.on_estimate(weak.leg, 600_000, 5.0)
     rooms.on_estimate(weak.leg, 600_000, 6.0)
     rooms.on_estimate(strong.leg, 2_000_000, 6.0)
     assert (at(weak, track), at(strong, track)) == (0, 1)
@@ -479,6 +443,7 @@ def test_a_layer_that_ends_is_left_and_taken_up_again() -> None:
 
 def test_what_comes_to_a_narrow_leg_begins_low() -> None:
     rooms, track, weak, strong = call()
+    rooms.on_estimate(weak.leg, 450_000, 5.0)
     rooms.on_estimate(weak.leg, 450_000, 6.0)
     assert at(weak, track) == 0
     for viewer in (weak, strong):
