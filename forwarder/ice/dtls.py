@@ -37,7 +37,7 @@ MTU = 1200  # bytes of a DTLS datagram that leaves
 HANDSHAKE_BYTES_MAX = 64 * 1024  # received for one handshake
 CLAIMED_BYTES_MAX = 16 * 1024  # of a client's handshake messages, as their headers tell it
 MESSAGES_MAX = 16  # of them; a handshake takes five
-SEALED_MAX, SEALED_BYTES_MAX = 8, 64  # records with its Finished, and bytes of one
+SEALED_MAX, SEALED_BYTES_MAX = 8, 48  # records with its Finished, before and after; bytes of one
 RECORD_HEAD = 13  # RFC 6347 section 4.1
 MESSAGE_HEAD = 12  # RFC 6347 section 4.2.2
 RECORD_MAX = 2**14  # bytes of a record's content
@@ -124,7 +124,10 @@ class Endpoint:
 
     def receive(self, data: bytes) -> Output:
         """Raises Rejected; the endpoint is of no use then."""
-        if not self.done:
+        if self.done:
+            if not self._modest(data):
+                return NOTHING
+        else:
             self._received += len(data)
             if self._received > HANDSHAKE_BYTES_MAX or not self._modest(data):
                 raise Rejected("too_many_bytes")
@@ -142,7 +145,7 @@ class Endpoint:
                 return NOTHING  # an alert; one that ends it is heard by its closer
             raise Rejected("handshake_failed") from None
         keys = self._keys()
-        self.done = True
+        self.done, self._sealed = True, 0
         return Output(self._outgoing(), keys)
 
     def _modest(self, data: bytes) -> bool:
@@ -150,13 +153,14 @@ class Endpoint:
         so for ten of them ahead of their turn: few bytes can make it hold a megabyte.  What a
         sealed record holds cannot be seen, so there may be few of those."""
         for epoch, kind, body in records(data):
+            if kind != HANDSHAKE:
+                continue
             if epoch != 0:
                 self._sealed += 1
                 if self._sealed > SEALED_MAX or len(body) > SEALED_BYTES_MAX:
                     return False
-            elif kind == HANDSHAKE:
-                for number, size in messages(body):
-                    self._claimed[number] = max(size, self._claimed.get(number, 0))
+            for number, size in messages(body) if epoch == 0 else ():
+                self._claimed[number] = max(size, self._claimed.get(number, 0))
         claimed = sum(self._claimed.values())
         return claimed <= CLAIMED_BYTES_MAX and len(self._claimed) <= MESSAGES_MAX
 

@@ -12,11 +12,14 @@ from collections import deque
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import Encoding
 from dtls_kit import Peer, make_certificate
 from OpenSSL import SSL, crypto
 
 from forwarder.ice import dtls
+from forwarder.ice.closing import _expand
 from forwarder.ice.dtls import DtlsServer, Identity
 from forwarder.ids import ParticipantId
 from forwarder.rtp.suites import Suite
@@ -296,7 +299,7 @@ def test_messages_that_claim_to_be_long_take_no_memory(identity: Identity, a_rec
 
 def test_sealed_records_are_few_and_short(identity: Identity) -> None:
     """What they hold cannot be seen before there are keys."""
-    for size, most in ((48, dtls.SEALED_MAX), (dtls.SEALED_BYTES_MAX + 1, 0)):
+    for size, most in ((dtls.SEALED_BYTES_MAX, dtls.SEALED_MAX), (dtls.SEALED_BYTES_MAX + 1, 0)):
         server, peer = DtlsServer(identity), Peer(b"SRTP_AEAD_AES_128_GCM")
         server.expect(WHO, "sha-256", peer.fingerprint, 0.0)
         server.receive(WHO, peer.step()[0], 0.0)
@@ -305,6 +308,51 @@ def test_sealed_records_are_few_and_short(identity: Identity) -> None:
             assert server.counters["too_many_bytes"] == 0
         server.receive(WHO, record(1, most, bytes(size)), 0.0)
         assert server.counters["too_many_bytes"] == 1
+
+
+def sealed(peer: Peer, number: int, plain: bytes) -> bytes:
+    """A handshake record under the client's key (RFC 5246 section 6.3, RFC 5288)."""
+    connection = peer.connection
+    seed = connection.server_random() + connection.client_random()
+    block = _expand(connection.master_key(), b"key expansion" + seed, hashes.SHA256(), 40)
+    head = struct.pack("!HHI", 1, 0, number) + b"\x16\xfe\xfd" + struct.pack("!H", len(plain))
+    nonce = struct.pack("!Q", 1000 + number)
+    body = AESGCM(block[:16]).encrypt(block[32:36] + nonce, plain, head)
+    return record(1, number, nonce + body)
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_sealed_messages_that_claim_to_be_long_take_no_memory(
+    identity: Identity, after: bool
+) -> None:
+    """The same by clients that have keys: instead of their Finished, or after it."""
+    server = DtlsServer(identity)
+    aes = b"ECDHE-ECDSA-AES128-GCM-SHA256"
+    peer = Peer(b"SRTP_AEAD_AES_128_GCM", ciphers=aes)
+    context = peer.connection.get_context()
+    gc.collect()
+    before = resident_mib()
+    for n in range(dtls.HALF_OPEN_MAX):
+        who = ParticipantId(f"p{n}")
+        server.expect(who, "sha-256", peer.fingerprint, 0.0)
+        peer.connection, peer.done = SSL.Connection(context), False
+        peer.connection.set_connect_state()
+        peer.connection.set_ciphertext_mtu(dtls.MTU)
+        flight = peer.step()
+        while not any(data[3:5] == b"\0\1" for data in flight):
+            outputs = [server.receive(who, data, 0.0) for data in flight]
+            flight = [d for o in outputs for data in o.datagrams for d in peer.step(data)]
+        for data in flight:
+            if after or data[3:5] == b"\0\0":
+                server.receive(who, data, 0.0)
+        places = [(m, at) for m in range(5, 16) for at in range(0, CLAIMED, 8192)]
+        for number, (message, at) in enumerate(places, 100):
+            greedy = fragment(CERTIFICATE, message, CLAIMED, at, bytes(12))
+            server.receive(who, sealed(peer, number, greedy), 0.0)
+    assert server.counters["completed"] == after * dtls.HALF_OPEN_MAX
+    assert server.counters["too_many_bytes"] == (not after) * dtls.HALF_OPEN_MAX
+    assert resident_mib() - before < 100
+    server.close()
 
 
 def test_a_finished_that_comes_again_and_again_does_not_end_a_handshake(
