@@ -39,6 +39,10 @@ PACKAGES = (
 )  # fmt: skip
 MODULES = ("virtio_pci", "virtio_blk", "ext4")
 """Of the initrd: it starts in a second; with all of them in half a minute."""
+MANAGEMENT_MAC = "52:54:00:00:00:10"
+NIC_MACS = ("52:54:00:00:00:20", "52:54:00:00:00:21")
+"""Of the node's interfaces.  networkd knows its own by address: a match by driver misses an
+interface that udev renames in that moment, and the node is then reached by nobody."""
 
 
 class LabUnavailable(Exception):
@@ -86,7 +90,8 @@ def locked() -> Iterator[Path]:
 
 
 def _digest(runtime: Path) -> str:
-    made_of = hashlib.sha256(repr((SUITE, DISK, PACKAGES, MODULES, BEFORE, AFTER)).encode())
+    recipe = (SUITE, DISK, PACKAGES, MODULES, MANAGEMENT_MAC, NIC_MACS, BEFORE, AFTER)
+    made_of = hashlib.sha256(repr(recipe).encode())
     made_of.update(runtime.read_bytes())
     return made_of.hexdigest()[:16]
 
@@ -199,7 +204,14 @@ def _run(command: list[str]) -> None:
 def _bootstrap(work: Path, root: Path, public_key: str, runtime: Path) -> None:
     before, after = work / "before", work / "after"
     before.write_text(BEFORE.format(modules="\n".join(MODULES)))
-    after.write_text(AFTER.format(key=public_key.strip(), runtime=runtime))
+    after.write_text(
+        AFTER.format(
+            key=public_key.strip(),
+            runtime=runtime,
+            management=MANAGEMENT_MAC,
+            media=" ".join(NIC_MACS),
+        )
+    )
     for hook in (before, after):
         hook.chmod(0o755)
     archive = mirror()
@@ -234,8 +246,8 @@ chmod 700 "$ssh"
 echo '{key}' > "$ssh/authorized_keys"
 echo 'lab' > "$1/etc/hostname"
 cd "$1/etc/systemd/network"
-printf '[Match]\\nDriver=virtio_net\\n[Network]\\nDHCP=ipv4\\n' > 10-management.network
-printf '[Match]\\nDriver=igb\\n[Link]\\nUnmanaged=yes\\n' > 20-media.network
+printf '[Match]\\nMACAddress={management}\\n[Network]\\nDHCP=ipv4\\n' > 10-management.network
+printf '[Match]\\nMACAddress={media}\\n[Link]\\nUnmanaged=yes\\n' > 20-media.network
 cd /
 chroot "$1" systemctl enable systemd-networkd ssh
 chroot "$1" systemctl disable systemd-networkd-wait-online.service irqbalance.service

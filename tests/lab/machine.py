@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.lab.image import Image
+from tests.lab.image import MANAGEMENT_MAC, NIC_MACS, Image
 
 BOOT_S = 400.0  # seen: 75 to 90 s; two busy cores take several times that
 SSH_S = 120.0
@@ -49,10 +49,10 @@ def arguments(
         ]
         line += ["-device", f"pcie-root-port,id=rp{node},bus=pxb{node},chassis={10 + node}"]
     line += ["-netdev", f"user,id=mg,restrict=on,hostfwd=tcp:127.0.0.1:{SSH_PORT}-:22"]
-    line += ["-device", "virtio-net-pci,netdev=mg,romfile=,bus=pcie.0,mac=52:54:00:00:00:10"]
+    line += ["-device", f"virtio-net-pci,netdev=mg,romfile=,bus=pcie.0,mac={MANAGEMENT_MAC}"]
     for node, tap in enumerate(TAPS):
         line += ["-netdev", f"tap,id=t{node},ifname={tap},script=no,downscript=no"]
-        line += ["-device", f"igb,netdev=t{node},bus=rp{node},romfile=,mac=52:54:00:00:00:2{node}"]
+        line += ["-device", f"igb,netdev=t{node},bus=rp{node},romfile=,mac={NIC_MACS[node]}"]
     line += ["-drive", f"file={disk},format=qcow2,if=none,id=d0,cache=unsafe"]
     line += ["-device", "virtio-blk-pci,drive=d0,bus=pcie.0"]
     line += ["-kernel", str(image.kernel), "-initrd", str(image.initrd)]

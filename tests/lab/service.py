@@ -21,6 +21,7 @@ from forwarder.demo.node import vcfwd
 from forwarder.rooms.roles import Role
 from forwarder.rtp.codecs import Kind
 from forwarder.signaling.tokens import SigningKey, Tokens
+from tests.lab.image import NIC_MACS
 from tests.lab.machine import LabError, Machine
 from tests.lab.outside import Outside, node_address
 from tests.lab.report import fact, facts
@@ -40,7 +41,7 @@ def nic_names(node: Machine) -> list[str]:
         "\n"
     )
     by_address = {words[1]: words[0] for line in lines if len(words := line.split()) == 2}
-    return [by_address[f"52:54:00:00:00:2{n}"] for n in (0, 1)]
+    return [by_address[mac] for mac in NIC_MACS]
 
 
 @dataclass
