@@ -261,6 +261,7 @@ async def tell_endpoint(request: Request, context: Needs, room: RoomPath) -> Res
 )
 async def patch(request: Request, context: Needs, visit: Visitor, resource: Resource) -> Response:
     _expect_type(request, FRAGMENT)
+    body = await request.body()  # first: ICE may be restarted by another one while it comes
     have = context.webrtc.etag(visit.way, visit.room_id, resource)
     wanted = request.headers.get("if-match")
     if wanted is None:
@@ -268,7 +269,7 @@ async def patch(request: Request, context: Needs, visit: Visitor, resource: Reso
     # In quotes * is what drafts of RFC 9725 show, and clients copy it; no ETag of ours is like it.
     if not {"*", '"*"', have} & {item.strip() for item in wanted.split(",")}:
         raise _Told(412, "ICE was restarted: this ETag is out of date")
-    made = await context.webrtc.patch(visit.way, visit.room_id, resource, await request.body())
+    made = await context.webrtc.patch(visit.way, visit.room_id, resource, body)
     if made.sdp is None:  # without an ETag: RFC 9725 section 4.3.2
         return Response(status_code=204)
     return Fragment(made.sdp, 200, {"etag": made.etag})

@@ -318,6 +318,52 @@ async def test_consent_ends_address_by_address(tmp_path: Path) -> None:
         await world.balanced()
 
 
+async def test_who_stays_silent_is_gone_after_the_grace_period(tmp_path: Path) -> None:
+    """No checks, no media, no word by HTTP, as when a phone falls into water: the rooms, ICE, the
+    worker and the guard let go of everything, and the URL leads nowhere."""
+    clock = ManualClock(time.monotonic(), time.time())
+    site = Site(tmp_path, change={"rooms": {"resume_grace_s": 30}})
+    async with world_of(site, clock) as world:
+        ada, eve, node = world.ada, world.eve, world.node
+
+        def held() -> tuple[int, int, int]:
+            tally = node.datapath.plane.counters()
+            return tally["legs"], tally["sources"], tally["routes"]
+
+        await eve.connect(world.client)
+        await until(lambda: held()[0] == 1, "eve has a leg")
+        alone = held()
+        await ada.connect(world.client)
+        await until(lambda: held()[0] == 2, "and ada")
+        strange = world.unknown()
+        ada.send_rtp(rtp(OPUS, SSRC, 1, bytes(40), mid="0"))
+        clock.advance(CONSENT_S - 1)
+        await eve.check()
+        clock.advance(2)
+        await until(lambda: world.nominated("ada") is None, "consent has ended")
+        assert held()[0] == 2, "until the grace period is over"
+        clock.advance(20)
+        await eve.check()
+        clock.advance(11)
+        await until(lambda: {p.name for p in node.rooms.participants()} == {"eve"}, "she is gone")
+        await until(lambda: held() == alone, f"the worker holds {alone} again")
+        assert world.person("eve").nominated is not None
+        gone = await world.client.delete(ada.location, headers=ada.headers)
+        assert gone.status_code == 404
+        steering = node.datapath.steering
+        if steering is not None:  # else there is no table to forget her in
+            legs = {flow.leg for flow in steering.flows().values()}
+            assert legs == {world.person("eve").leg}
+        ada.send(ada.binding_request())
+        await until(lambda: node._ice.counters["unknown_ufrag"] == 1, "she is nobody")
+        ada.send_rtp(rtp(OPUS, SSRC, 2, bytes(40), mid="0"))
+        await until(lambda: world.unknown() == strange + 1, "what she sends is a stranger's")
+        async with Ears("whip", site.token("ada")) as again:
+            await again.connect(world.client)
+        status = await node.status()
+        assert status["balanced"], status["imbalance"]
+
+
 async def test_a_restart_keeps_the_call_until_new_checks_move_it(tmp_path: Path) -> None:
     """RFC 8445 section 9: the old credentials end at once, what flows goes on; a check under the
     new ones, from another address, moves the leg.  Nobody shakes hands again."""

@@ -313,6 +313,34 @@ async def test_an_ice_restart_gives_new_credentials(world: World) -> None:
     assert gone.status_code == 200
 
 
+async def test_a_restart_whose_body_comes_late_finds_its_etag_out_of_date(world: World) -> None:
+    """Two restarts with one ETag: the second to be whole changes nothing."""
+    made = await world.joined()
+    body, begun, go_on = CANDIDATES.replace(UFRAG, "Late"), asyncio.Event(), asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield body[:20].encode()
+        begun.set()
+        await go_on.wait()
+        yield body[20:].encode()
+
+    headers = world.headers(content_type=FRAGMENT, if_match=made.headers["etag"])
+    late = asyncio.create_task(
+        world.client.patch(made.headers["location"], content=slowly(), headers=headers)
+    )
+    await begun.wait()
+    first = await world.patch(
+        made, CANDIDATES.replace(UFRAG, "Soon"), if_match=made.headers["etag"]
+    )
+    assert first.status_code == 200
+    go_on.set()
+    assert (await late).status_code == 412
+    (me,) = world.node.rooms.participants()
+    assert first.headers["etag"] == f'"{me.ufrag}"'
+    assert me.peer is not None and me.peer.ufrag == "Soon"
+    await world.end(made)
+
+
 async def test_a_page_may_read_what_it_needs(world: World) -> None:
     made = await world.post(headers=world.headers(origin=ORIGIN))
     assert made.headers["access-control-allow-origin"] == ORIGIN

@@ -85,6 +85,23 @@ def test_only_use_candidate_moves_the_nomination(ice: IceLite) -> None:
         assert ice.receive(check(nominate=False), at(5000 + now % 2), float(now))[1] == []
 
 
+@pytest.mark.parametrize("behind", [False, True])
+def test_what_stands_behind_the_integrity_says_nothing(ice: IceLite, behind: bool) -> None:
+    """USE-CANDIDATE that somebody appended to an authentic check, with a FINGERPRINT that fits
+    (RFC 8489 section 14.5); within the check it counts."""
+    ice.receive(check(), at(5000), 1.0)
+    message = stun.parse_message(check(nominate=not behind))
+    message.attributes.pop("FINGERPRINT")
+    if behind:
+        message.attributes["USE-CANDIDATE"] = None
+    message.add_fingerprint()
+    data = bytes(message)
+    assert (data.index(b"\0\x25\0\0") > data.index(b"\0\x08\0\x14")) is behind
+    answer, (change,) = ice.receive(data, at(5001), 2.0)
+    assert answer is not None
+    assert change.nominated == (0 if behind else 1)
+
+
 def test_a_fifth_tuple_evicts_the_oldest_that_is_not_nominated(ice: IceLite) -> None:
     for i in range(TUPLES_MAX):
         ice.receive(check(nominate=i == 0), at(5000 + i), float(i))
