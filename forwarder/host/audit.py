@@ -16,6 +16,8 @@ from typing import Any, Final
 from forwarder.host.root import Host
 
 LINES_MAX: Final = 10_000
+TIME_MAX: Final = 1 << 36
+"""Seconds since 1970: later ones are no time."""
 _JOURNALD: Final = "/run/systemd/journal/socket"
 
 
@@ -47,9 +49,15 @@ class Audit:
                 line = json.loads(text)
             except ValueError:
                 continue
-            if isinstance(line, dict) and {"time", "who", "what", "result"} <= set(line):
+            if isinstance(line, dict) and _whole(line):
                 found.append(line)
         return found
+
+
+def _whole(line: dict[str, Any]) -> bool:
+    when = line.get("time")
+    words = all(isinstance(line.get(name), str) for name in ("who", "what", "result"))
+    return words and isinstance(when, int | float) and 0 <= when < TIME_MAX
 
 
 def who() -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import shutil
 import subprocess
+from dataclasses import replace
 from typing import ClassVar
 
 from forwarder.host import cpulist, settings
@@ -26,6 +27,10 @@ from forwarder.host.stage import (
 
 FILE = "/etc/default/grub.d/60-vcfwd.cfg"
 CLOCK = "/sys/devices/system/clocksource/clocksource0/current_clocksource"
+NOHZ = "/sys/devices/system/cpu/nohz_full"
+GRUB = "/etc/default/grub"
+ONCE = ("isolcpus", "nohz_full", "rcu_nocbs", "irqaffinity")
+"""Words that count once."""
 UPDATE_S = 120
 """Seconds that update-grub may take."""
 
@@ -41,9 +46,14 @@ class Boot(Stage):
                 f"there is no /etc/default here; the kernel's command line wants: {words(site)}"
             )
         text = f'GRUB_CMDLINE_LINUX_DEFAULT="$GRUB_CMDLINE_LINUX_DEFAULT {words(site)}"'
+        then = " && update-grub" if _loader(site.host) else ""
+        first = _others(site, "")
+        why = f"{self.why}; {first}" if first else self.why
         return [
-            Step(**{**vars(step), "shell": f"{step.shell} && update-grub"})
-            for step in self.steps(site, f"file:{FILE}", text, risk=REBOOT, lifetime=PERSISTENT)
+            replace(step, shell=f"{step.shell}{then}")
+            for step in self.steps(
+                site, f"file:{FILE}", text, why, risk=REBOOT, lifetime=PERSISTENT
+            )
         ]
 
     def judge(self, site: Site, steps: list[Step]) -> Verdict:
@@ -54,8 +64,14 @@ class Boot(Stage):
             sentence = f"the kernel runs with {words(site)}, but {FILE} does not say so"
             return Verdict(self.name, State.PARTLY, sentence)
         if verdict.state is State.OK and missing:
-            sentence = f"{FILE} is written: restart the host for {' '.join(missing)}"
+            by_hand = "" if _loader(site.host) else " (no update-grub here: tell your boot loader)"
+            sentence = f"{FILE} is written: restart the host for {' '.join(missing)}{by_hand}"
             return Verdict(self.name, State.PARTLY, sentence)
+        absent = steps[0].current == settings.ABSENT
+        if (not missing or absent) and (first := _others(site, steps[0].current or "")):
+            return Verdict(self.name, State.CONFLICT, f"{first} ({verdict.sentence})")
+        if verdict.state is State.OK and (unheard := _unheard(site)):
+            return Verdict(self.name, State.PARTLY, unheard)
         return verdict
 
     def init(self, host: Host, step: Step) -> None:
@@ -80,6 +96,28 @@ def words(site: Site) -> str:
     )
 
 
+def _others(site: Site, ours: str) -> str:
+    """Whose words come before ours: of a second isolcpus= that is another the kernel makes nothing.
+    `ours`: the text of our file, which may be of an earlier plan.  Empty: nobody's."""
+    mine = {*words(site).split(), *ours.strip('"').split()}
+    here = [word for word in site.facts.cmdline.split() if word.partition("=")[0] in ONCE]
+    theirs = " ".join(word for word in here if word not in mine)
+    if not theirs:
+        return ""
+    return f"{theirs} on the kernel's command line comes before ours: take it out of {GRUB}"
+
+
+def _unheard(site: Site) -> str:
+    """What the kernel did not take from its command line, by its own account; empty: nothing."""
+    cpus = set(site.layout.cpus)
+    if still := cpus - set(site.facts.isolated):
+        return f"isolcpus= is given, and yet core {cpulist.show(still)} is not isolated"
+    still = cpus - set(site.facts.nohz_full)
+    if still and site.host.exists(NOHZ):
+        return f"nohz_full= is given, and yet core {cpulist.show(still)} keeps its tick"
+    return ""
+
+
 def _steady_tsc(host: Host) -> bool:
     """Whether the clock needs no watchdog, which visits every core twice a second: the kernel took
     the TSC after it had watched it, and the processor says that nothing stops or changes it."""
@@ -92,9 +130,14 @@ def _steady_tsc(host: Host) -> bool:
     return False
 
 
+def _loader(host: Host) -> bool:
+    """Whether update-grub brings the file to the boot loader; of a capture: taken for granted."""
+    return not host.live or (shutil.which("update-grub") is not None and host.exists("/boot/grub"))
+
+
 def _update(host: Host) -> None:
     """Makes the boot loader read the files, where there is one."""
-    if not host.live or shutil.which("update-grub") is None or not host.exists("/boot/grub"):
+    if not host.live or not _loader(host):
         return
     try:
         done = subprocess.run(

@@ -21,10 +21,7 @@ class Channels(Stage):
         return self.found(found, self.nothing(site, "lets nobody set its channels"))
 
     def _of(self, site: Site, nic: Nic) -> list[Step]:
-        have = nic.ethtool.get("channels", {})
-        fields = [f for f in ("combined", "rx", "tx") if have.get(f"{f}_max", 0) > 0]
-        if "combined" in fields:
-            fields = ["combined"]
+        have, fields = nic.ethtool.get("channels", {}), _fields(nic)
         wanted = queues(site, nic)
         risk = RESETS if site.drivers.resets(nic, "channels") else SAFE
         found: list[Step] = []
@@ -39,15 +36,22 @@ class Channels(Stage):
         return found
 
 
+def _fields(nic: Nic) -> list[str]:
+    """What its driver lets be set."""
+    have = nic.ethtool.get("channels", {})
+    fields = [f for f in ("combined", "rx", "tx") if have.get(f"{f}_max", 0) > 0]
+    return ["combined"] if "combined" in fields else fields
+
+
 def queues(site: Site, nic: Nic) -> int:
     """How many queues a NIC shall have: as many as workers, as far as it can."""
     return max(1, min(len(site.layout.of(nic.name)), nic.queues_max))
 
 
 def settled(site: Site, nic: Nic) -> int:
-    """How many it will have: those it has now where its channels may not be touched."""
+    """How many it will have: those it has now where its channels may not be touched, or cannot."""
     kept = nic.name in site.guarded and site.drivers.resets(nic, "channels")
-    return nic.queues if kept else queues(site, nic)
+    return nic.queues if kept or not _fields(nic) else queues(site, nic)
 
 
 STAGE = Channels()

@@ -19,6 +19,8 @@ from forwarder.host.facts import Cpu, Facts, Nic
 
 WORKERS_MAX = 16
 """Worker threads of a data plane (VC_WORKERS_MAX)."""
+HOUSE_FROM = 4
+"""Cores of a node of which one never works, unless the workers' number or their cores are told."""
 
 
 class WrongCores(HostError):
@@ -111,8 +113,11 @@ def spread(homes: Mapping[str, int], count: int, nodes: Sequence[int] = ()) -> S
 
 
 def home(nic: Nic, facts: Facts) -> int:
-    """The node of a NIC; one that does not say is on the first."""
-    return nic.node if nic.node in facts.nodes else min(facts.nodes)
+    """The node of a NIC; one that does not say, or whose node has no processor (memory alone), is
+    on the first that has some."""
+    if facts.nodes.get(nic.node):
+        return nic.node
+    return min((node for node, cpus in facts.nodes.items() if cpus), default=min(facts.nodes))
 
 
 def choose(
@@ -187,7 +192,7 @@ def _pick(
             # The boot core works only where another node keeps house.
             free = _first_threads(facts, node, taken)
             usable = [c for c in free if spread or boot not in c.siblings]
-            if len(usable) > (0 if spread or count else _house(facts, node)):
+            if len(usable) > (0 if count else _house(facts, node, spread)):
                 round_.append(Worker(usable[0].number, node, name))
                 taken |= set(usable[0].siblings)
         # NICs get equally many, unless a number was asked for.
@@ -225,10 +230,16 @@ def _homes(facts: Facts, nics: Sequence[Nic]) -> list[tuple[str, int, int]]:
     return list(found.values())
 
 
-def _house(facts: Facts, node: int) -> int:
-    """Cores of a node with NICs that keep house besides the boot core: a quarter of eight up."""
-    cores = len({cpu.siblings for cpu in facts.cpus if cpu.node == node})
-    return max(0, cores // 4 - 1) if cores >= 8 else 0
+def _house(facts: Facts, node: int, spread: bool) -> int:
+    """Cores of a node with NICs that keep house besides the boot core: a quarter of eight up.
+
+    Of four up one stays in any case, also where another node keeps house (`spread`): the kernel has
+    threads for each node (kswapd), and the NIC's interrupts are best near it."""
+    cores = {cpu.siblings for cpu in facts.cpus if cpu.node == node}
+    boot = min(cpu.number for cpu in facts.cpus)
+    own = spread or not any(boot in siblings for siblings in cores)
+    least = 1 if own and len(cores) >= HOUSE_FROM else 0
+    return max(least, len(cores) // 4 - 1) if len(cores) >= 8 and not spread else least
 
 
 def _siblings(facts: Facts, number: int) -> tuple[int, ...]:
@@ -268,6 +279,12 @@ def _finish(
     if idle:
         why.append(f"core {cpulist.show(idle)} stays idle: it shares a core with a worker")
     why.append(f"housekeeping on core {cpulist.show(house)}")
+    bare = sorted({w.node for w in workers if not house & set(facts.nodes.get(w.node, ()))})
+    if bare and len(house) < len(online):
+        why.append(
+            f"no core of node {cpulist.show(bare)} keeps house: what the kernel runs for that node "
+            "alone may run on its workers' cores"
+        )
     nodes = {worker.node for worker in workers}
     near = [c for c in sorted(house) if any(c in facts.nodes.get(n, ()) for n in nodes)]
     supervisor = (near or sorted(house))[-1:]

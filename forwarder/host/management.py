@@ -16,6 +16,8 @@ from forwarder.host.root import Host
 
 ROUTES_MAX = 100_000
 """Lines of a routing table that are looked at."""
+PARENTS_MAX = 64
+"""Processes above this one that are asked for the ssh session."""
 
 
 def find(host: Host, nics: dict[str, Nic], named: Iterable[str] = ()) -> dict[str, str]:
@@ -54,13 +56,36 @@ def _default_routes(host: Host) -> list[str]:
     return found
 
 
+def _parents_word(name: str) -> str:
+    """A word of the environment of the nearest parent that has it: sudo and su take it away from
+    us, and root may look.  Empty: none has."""
+    pid = os.getpid()
+    for _ in range(PARENTS_MAX):
+        try:
+            with open(f"/proc/{pid}/stat") as file:
+                pid = int(file.read().rpartition(")")[2].split()[1])
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                words = file.read().split(b"\0")
+        except PermissionError:
+            continue
+        except (OSError, ValueError, IndexError):
+            return ""
+        for word in words:
+            if word.startswith(name.encode() + b"="):
+                return word.decode(errors="replace").partition("=")[2]
+    return ""
+
+
 def _ssh_interface() -> str:
     """The interface of the route to the peer of SSH_CONNECTION; empty: none, or nobody knows."""
-    words = os.environ.get("SSH_CONNECTION", "").split()
+    words = (os.environ.get("SSH_CONNECTION") or _parents_word("SSH_CONNECTION")).split()
     if not words:
         return ""
+    address, _, zone = words[0].partition("%")
+    if zone:  # a link-local peer: the interface is said
+        return zone
     try:
-        peer = ip_address(words[0].partition("%")[0])
+        peer = ip_address(address)
         from forwarder.net.netlink import Requests
 
         requests = Requests()

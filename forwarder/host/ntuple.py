@@ -7,7 +7,8 @@ or are fixed): with several workers one rule would put all traffic on one of the
 from __future__ import annotations
 
 from forwarder.host.channels import settled
-from forwarder.host.stage import NotApplicable, Site, Stage, Step
+from forwarder.host.facts import Nic
+from forwarder.host.stage import RESETS, SAFE, NotApplicable, Site, Stage, Step
 
 
 class Ntuple(Stage):
@@ -17,14 +18,22 @@ class Ntuple(Stage):
 
     def plan(self, site: Site) -> list[Step]:
         found: list[Step] = []
+        kept: list[Nic] = []
         for nic in self.each_nic(site):
             feature = nic.ethtool.get("features", {}).get("rx-ntuple-filter", {"fixed": True})
             if feature["fixed"] or not site.drivers.of(nic.driver).ntuple:
                 continue
             if len(site.layout.of(nic.name)) != 1 or settled(site, nic) == 1:
                 continue
-            found += self.steps(site, f"ethtool:{nic.name}:features.rx-ntuple-filter", "on")
+            risk = RESETS if site.drivers.resets(nic, "ntuple") else SAFE
+            if risk == RESETS and nic.name in site.guarded and not feature["on"]:
+                kept.append(nic)
+                continue
+            key = f"ethtool:{nic.name}:features.rx-ntuple-filter"
+            found += self.steps(site, key, "on", risk=risk)
             found += self.steps(site, f"ethtool:{nic.name}:rules.{site.wishes.port}", "0")
+        if kept and not found:
+            raise NotApplicable(self.nothing(site, "takes no rules"))
         if not found:
             raise NotApplicable("RSS over one queue for each worker needs no rules")
         return found

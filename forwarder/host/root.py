@@ -111,9 +111,9 @@ class Host:
 
     def __init__(self, root: str | os.PathLike[str] = "/", nics: Nics | None = None) -> None:
         self.root = Path(root)
-        self.live = self.root == Path("/")
         if not self.root.is_dir():
             raise NoCapture(f"{self.root}: no such directory: give one that `tune capture` wrote")
+        self.live = self.root.samefile("/")  # `//` is this machine too, and no capture
         self._nics = nics
 
     @property
@@ -155,6 +155,13 @@ class Host:
         """Those of this network namespace."""
         shown = [n for n in self.names("/sys/class/net") if self.path(f"{_NET}/{n}").is_dir()]
         return sorted(n for _, n in socket.if_nameindex()) if self.live else shown
+
+    def first_name(self, name: str) -> str:
+        """The name of an interface that has others besides (altname); empty: there is none."""
+        try:
+            return socket.if_indextoname(socket.if_nametoindex(name)) if self.live else ""
+        except (OSError, ValueError):
+            return ""
 
     def read(self, name: str) -> str | None:
         """A file's text without white space around it; None: the machine has no such thing."""

@@ -5,7 +5,7 @@ Without the ports all media of one address lands on one queue: measured on igb.
 
 from __future__ import annotations
 
-from forwarder.host.channels import settled
+from forwarder.host.channels import queues, settled
 from forwarder.host.stage import Site, Stage, Step
 
 
@@ -17,7 +17,8 @@ class Rss(Stage):
     def plan(self, site: Site) -> list[Step]:
         found: list[Step] = []
         for nic in self.each_nic(site):
-            count = settled(site, nic)
+            kept = nic.name in site.guarded
+            count = settled(site, nic) if kept else queues(site, nic)
             if nic.queues_max > 1:
                 for family in nic.ethtool.get("hash", {}):
                     found += self.steps(site, f"ethtool:{nic.name}:hash.{family}", "sdfn")

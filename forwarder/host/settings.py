@@ -134,7 +134,7 @@ def shell(host: Host, key: str, value: str) -> str:
         name = rest.removeprefix("/proc/sys/").replace("/", ".")
         return f"sysctl -w {name}={shlex.quote(value)}"
     shown = cpulist.show_mask(cpulist.parse(value)) if kind == "mask" else value
-    return f"echo {shlex.quote(shown)} > {rest}"
+    return f"echo {shlex.quote(shown)} > {shlex.quote(rest)}"
 
 
 # ---- the kinds -------------------------------------------------------------------------------
@@ -213,7 +213,8 @@ def _write_ethtool(host: Host, rest: str, value: str) -> None:
 
 
 def _shell_ethtool(rest: str, value: str) -> str:
-    nic, section, name = _ethtool(rest)
+    plain, section, name = _ethtool(rest)
+    nic = shlex.quote(plain)  # the kernel allows `;` and `$` in a name
     if section in _FLAGS:
         shown = {"0": "off", "1": "on"}.get(value, value) if "adaptive" in name else value
         return f"ethtool {_FLAGS[section]} {nic} {_WORDS.get(name, name)} {shown}"
@@ -223,7 +224,7 @@ def _shell_ethtool(rest: str, value: str) -> str:
     if section == "hash":
         return f"ethtool -N {nic} rx-flow-hash {name} {value}"
     if section == "napi":
-        return _shell_napi(nic, name, value)
+        return _shell_napi(plain, name, value)
     if value == "none":
         return f"ethtool -N {nic} delete N  # N: the rule of UDP port {name} in `ethtool -n {nic}`"
     return f"ethtool -N {nic} flow-type udp4 dst-port {name} action {value}"
@@ -232,7 +233,7 @@ def _shell_ethtool(rest: str, value: str) -> str:
 def _shell_napi(nic: str, name: str, value: str) -> str:
     """By the kernel's own tool (tools/net/ynl): ethtool and ip have no words for it."""
     queue, _, what = name.partition(".")
-    index = f"$(cat /sys/class/net/{nic}/ifindex)"
+    index = f"$(cat {shlex.quote(f'/sys/class/net/{nic}/ifindex')})"
     ask = f"ynl --family netdev --output-json --dump queue-get --json '{{\"ifindex\": '{index}'}}'"
     pick = f'jq \'.[] | select(.type == "rx" and .id == {queue}) | .["napi-id"]\''
     pair = f'"{what.replace("_", "-")}": {value}'

@@ -46,7 +46,7 @@ def survey(
             "/sys shows the interfaces of another network namespace: what only it tells of a NIC "
             "(XPS, NAPI, interrupts) is left out; `ip netns exec` mounts the right one"
         )
-    names, parents = _targets(found, asked or config.network.interfaces)
+    names, parents = _targets(host, found, asked or config.network.interfaces)
     guarded: frozenset[str] = frozenset()
     if names and not asked and not confirmed:
         guarded = frozenset(names) & frozenset(kept)
@@ -119,12 +119,12 @@ def _wishes(config: Config, workers: realtime.Class) -> Wishes:
     )
 
 
-def _targets(found: Facts, names: Sequence[str]) -> tuple[list[str], frozenset[str]]:
+def _targets(host: Host, found: Facts, names: Sequence[str]) -> tuple[list[str], frozenset[str]]:
     """Interfaces to tune for those named: a bond's slaves, a VLAN's parent."""
     targets: list[str] = []
     parents: set[str] = set()
     for name in names:
-        nic = found.nics.get(name)
+        nic = found.nics.get(name) or found.nics.get(host.first_name(name))
         if nic is None:
             near = difflib.get_close_matches(name, found.nics, 1, 0.5)
             hint = f"; did you mean {near[0]}?" if near else f": there are {', '.join(found.nics)}"

@@ -26,6 +26,8 @@ from forwarder.host.root import Host, Unreadable
 UNKNOWN = "unknown (needs root)"
 SAFE, RESETS, REBOOT = "safe", "resets-link", "needs-reboot"
 RUNTIME, PERSISTENT = "run-time", "persistent"
+SHOWN_MAX = 40
+"""Characters of a value in a sentence: an RSS table has hundreds."""
 
 
 class State(StrEnum):
@@ -232,6 +234,8 @@ def _told(unmet: list[Step], count: int) -> str:
         text = f"{rest} is not as wanted"
     else:
         wanted = first.wanted or "(nobody)"
-        text = f"{rest} is {first.current or '(nobody)'}, wanted {wanted}"
+        now = first.current or "(nobody)"
+        now = now if len(now) <= SHOWN_MAX else f"{now[: SHOWN_MAX - 3]}..."
+        text = f"{rest} is {now}, wanted {wanted}"
     more = f"; {len(unmet)} of {count} settings to do" if count > 1 else ""
     return f"{text}{more}"

@@ -28,7 +28,7 @@ class Driver:
     trusted: str = ""
     why_not: str = "the driver is not in vcfwd's table"
     ntuple: bool = False
-    resets: tuple[str, ...] = ("channels", "rings", "xdp", "features")
+    resets: tuple[str, ...] = ("channels", "rings", "xdp", "features", "ntuple")
     outage: str = "several seconds"
     mtu: int = 1500
     channels: str = "combined"

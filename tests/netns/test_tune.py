@@ -420,3 +420,52 @@ def test_watch_puts_back_after_the_link_changed(pair: Pair, conf: Path) -> None:
             timer.cancel()
             with contextlib.suppress(ProcessLookupError):
                 keeper.kill()
+
+
+def test_the_ssh_session_is_found_behind_sudo(pair: Pair, conf: Path) -> None:
+    """sudo takes the word away from its command; a parent still has it."""
+    words = f"{VCFWD} tune check channels --nic v0 --json --config {conf}"
+    conf.write_text(conf.read_text() + '[network]\ninterfaces = ["v0"]\n')
+    ip("link", "set", "v0", "up", netns=pair.near)
+
+    def notes(command: str, peer: str) -> str:
+        done = subprocess.run(
+            ["ip", "netns", "exec", pair.near, "sh", "-c", f"{command}; exit $?"],
+            capture_output=True, text=True, timeout=60, check=False,
+            env={**os.environ, "SSH_CONNECTION": f"{peer} 50000 10.77.0.1 22"},
+        )  # fmt: skip
+        return str(json.loads(done.stdout)["notes"])
+
+    words = words.replace("--nic v0 ", "")
+    told = "v0: this ssh session runs over it, so it is management"
+    for command in (words, f"env -u SSH_CONNECTION {words}", f"env -i sh -c '{words}; exit $?'"):
+        assert told in notes(command, "10.77.0.2"), command
+        assert told not in notes(command, "127.0.0.1"), command
+
+
+def test_an_interface_by_its_other_name(pair: Pair, conf: Path) -> None:
+    made = subprocess.run(
+        ["ip", "-n", pair.near, "link", "property", "add", "dev", "v0", "altname", "enp1s0-x"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if made.returncode != 0:
+        pytest.skip(f"the kernel gives no second name: {made.stderr.strip()}")
+    first = tune(conf, "plan", "--json", "--nic", "v0", netns=pair.near).stdout
+    other = tune(conf, "plan", "--json", "--nic", "enp1s0-x", netns=pair.near).stdout
+    assert other == first and "/sys/class/net/v0/" in other
+    wrong = tune(conf, "plan", "--nic", "enp1s0-y", netns=pair.near, expect=3).stderr
+    assert "there is no interface enp1s0-y" in wrong
+
+
+def test_a_name_that_a_shell_would_take_apart(pair: Pair, conf: Path) -> None:
+    """The kernel takes it; the lines by hand are the apply all the same."""
+    name = "a;b$(x)'c"
+    ip("link", "set", "v0", "name", name, netns=pair.near)
+    words = ("offloads", "napi", "threaded", "xps", "--nic", name)
+    lines = tune(conf, "apply", "--dry-run", *words, netns=pair.near).stdout
+    done = subprocess.run(
+        ["ip", "netns", "exec", pair.near, "sh", "-euc", lines],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    assert "0 settings changed" in tune(conf, "apply", *words, netns=pair.near).stdout

@@ -71,6 +71,7 @@ def test_check_ends_with_zero_when_all_is_well(tmp_path):
     cmdline = (root / "etc/default/grub.d/60-vcfwd.cfg").read_text()
     run("check", "--root", root, expect=1)  # the restart is still to come
     (root / "proc/cmdline").write_text(cmdline.partition("DEFAULT ")[2].strip().strip('"') + "\n")
+    (root / "sys/devices/system/cpu/isolated").write_text("1\n")
     run("check", "--root", root)
 
 

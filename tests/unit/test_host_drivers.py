@@ -45,7 +45,7 @@ def test_a_row_has_every_column(driver):
         assert re.fullmatch(r"(\d+\.\d+)?", version)
     assert bool(row["trusted"]) != bool(row["why_not"]), "trusted, or a reason"
     assert isinstance(row["ntuple"], bool)
-    assert set(row["resets"]) <= {"channels", "rings", "xdp", "features"}
+    assert set(row["resets"]) <= {"channels", "rings", "xdp", "features", "ntuple"}
     assert row["outage"] and row["source"]
     assert 1500 <= row["mtu"] <= 9000
     assert row["channels"] in ("combined", "rx-tx", "fixed")
