@@ -72,7 +72,8 @@ class Place:
         from forwarder.host.root import Host
 
         self.given = config is not None
-        self.config: Config = configuration.load(config)
+        # It is about the host, whoever asks: no directories of a user's own.
+        self.config: Config = configuration.load(config, euid=0)
         self.host: Host = Host(root)
         self.folder = self.host.path(f"{self.config.node.state_dir}/tune")
         self.journal: Journal = Journal(self.folder, self.host.boot_id())

@@ -47,7 +47,7 @@ class Boot(Stage):
             )
         text = f'GRUB_CMDLINE_LINUX_DEFAULT="$GRUB_CMDLINE_LINUX_DEFAULT {words(site)}"'
         then = " && update-grub" if _loader(site.host) else ""
-        first = _others(site, "")
+        first = _others(site)
         why = f"{self.why}; {first}" if first else self.why
         return [
             replace(step, shell=f"{step.shell}{then}")
@@ -67,8 +67,7 @@ class Boot(Stage):
             by_hand = "" if _loader(site.host) else " (no update-grub here: tell your boot loader)"
             sentence = f"{FILE} is written: restart the host for {' '.join(missing)}{by_hand}"
             return Verdict(self.name, State.PARTLY, sentence)
-        absent = steps[0].current == settings.ABSENT
-        if (not missing or absent) and (first := _others(site, steps[0].current or "")):
+        if first := _others(site):
             return Verdict(self.name, State.CONFLICT, f"{first} ({verdict.sentence})")
         if verdict.state is State.OK and (unheard := _unheard(site)):
             return Verdict(self.name, State.PARTLY, unheard)
@@ -96,9 +95,10 @@ def words(site: Site) -> str:
     )
 
 
-def _others(site: Site, ours: str) -> str:
+def _others(site: Site) -> str:
     """Whose words come before ours: of a second isolcpus= that is another the kernel makes nothing.
-    `ours`: the text of our file, which may be of an earlier plan.  Empty: nobody's."""
+    Those in our file, perhaps of an earlier plan, are ours.  Empty: nobody's."""
+    ours = settings.read(site.host, f"file:{FILE}") or ""
     mine = {*words(site).split(), *ours.strip('"').split()}
     here = [word for word in site.facts.cmdline.split() if word.partition("=")[0] in ONCE]
     theirs = " ".join(word for word in here if word not in mine)

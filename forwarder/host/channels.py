@@ -18,7 +18,7 @@ class Channels(Stage):
 
     def plan(self, site: Site) -> list[Step]:
         found = [step for nic in self.each_nic(site) for step in self._of(site, nic)]
-        return self.found(found, self.nothing(site, "lets nobody set its channels"))
+        return self.found(found, self.nothing(site, "lets nobody set its channels", "channels"))
 
     def _of(self, site: Site, nic: Nic) -> list[Step]:
         have, fields = nic.ethtool.get("channels", {}), _fields(nic)

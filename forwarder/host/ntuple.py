@@ -33,7 +33,7 @@ class Ntuple(Stage):
             found += self.steps(site, key, "on", risk=risk)
             found += self.steps(site, f"ethtool:{nic.name}:rules.{site.wishes.port}", "0")
         if kept and not found:
-            raise NotApplicable(self.nothing(site, "takes no rules"))
+            raise NotApplicable(self.nothing(site, "takes no rules", "ntuple"))
         if not found:
             raise NotApplicable("RSS over one queue for each worker needs no rules")
         return found

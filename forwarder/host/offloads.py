@@ -27,7 +27,8 @@ class Offloads(Stage):
                     why = "XDP does not see a stripped VLAN tag" if name in TAGS else ""
                     key = f"ethtool:{nic.name}:features.{name}"
                     found += self.steps(site, key, "off", why, risk=risk)
-        return self.found(found, self.nothing(site, "merges nothing that could be switched off"))
+        none = self.nothing(site, "merges nothing that could be switched off", "features")
+        return self.found(found, none)
 
 
 STAGE = Offloads()

@@ -24,7 +24,7 @@ class Rings(Stage):
                     continue
                 wanted = now if WANTED // 2 <= now <= WANTED else min(WANTED, most)
                 found += self.steps(site, f"ethtool:{nic.name}:rings.{way}", str(wanted), risk=risk)
-        return self.found(found, self.nothing(site, "has no rings that can be set"))
+        return self.found(found, self.nothing(site, "has no rings that can be set", "rings"))
 
 
 STAGE = Rings()

@@ -206,10 +206,14 @@ class Stage:
             raise NotApplicable("there is no NIC to tune: name one with --nic")
         return site.nics
 
-    def nothing(self, site: Site, what: str) -> str:
-        """Why no NIC has a step."""
+    def nothing(self, site: Site, what: str, by: str = "") -> str:
+        """Why no NIC has a step; `by`: what of it resets the link of some drivers."""
         names = ", ".join(nic.name for nic in site.nics)
-        guarded = sorted(site.guarded & {nic.name for nic in site.nics})
+        guarded = sorted(
+            nic.name
+            for nic in site.nics
+            if nic.name in site.guarded and by and site.drivers.resets(nic, by)
+        )
         if guarded:
             name = guarded[0]
             return (

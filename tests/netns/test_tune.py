@@ -343,6 +343,17 @@ def test_check_needs_no_privileges(conf: Path) -> None:
     assert [e["stage"] for e in theirs["stages"]] == [e["stage"] for e in mine["stages"]]
 
 
+def test_the_journal_is_the_hosts_whoever_asks(tmp_path: Path) -> None:
+    """Not one in a home, which root's revert would never find."""
+    done = subprocess.run(
+        [str(VCFWD), "tune", "revert"],
+        capture_output=True, text=True, timeout=60, check=False, user=NOBODY, group=NOBODY,
+        extra_groups=[], env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 1 and "/var/lib/vcfwd" in done.stderr, done.stderr
+    assert "Permission denied" in done.stderr and not list(tmp_path.iterdir())
+
+
 def test_real_sysctls_are_set_and_put_back(conf: Path) -> None:
     names = ("vm/stat_interval", "kernel/timer_migration", "net/core/netdev_max_backlog")
     before = {name: Path("/proc/sys", name).read_text() for name in names}

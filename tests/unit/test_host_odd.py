@@ -109,10 +109,11 @@ def test_the_plan_holds(change, name, tmp_path):
     assert check(Tuned(root))
 
 
-def test_a_nic_without_a_node_is_where_processors_are(tmp_path):
+@pytest.mark.parametrize("node", [-1, 0])
+def test_a_nic_without_a_node_is_where_processors_are(node, tmp_path):
     root = copied(VM, tmp_path)
     memory_alone(root)
-    homeless_nics(root)
+    put(root, "sys/class/net/eth1/device/numa_node", str(node))
     assert Tuned(root).survey().site.layout.cpus == (1, 2, 3)
 
 
@@ -199,6 +200,8 @@ def test_words_of_an_earlier_plan_are_ours(tmp_path):
     where = tuned.survey(conf=conf, given=True).site
     (verdict,) = verdicts.check(where, stages.select(["boot"]))
     assert verdict.state is State.NOT and "command line" not in verdict.sentence
+    (step,) = stages.BY_NAME["boot"].plan(where)
+    assert "command line" not in step.why
 
 
 @pytest.mark.parametrize(
@@ -288,3 +291,13 @@ def test_no_housekeeping_beside_workers_is_said(name, tmp_path):
     nic = "ens3" if name == EPYC else "ens2f0np0"
     why = Tuned(copied(name, tmp_path)).survey(nic, conf=conf, given=True).site.layout.why
     assert any("no core of node 1 keeps house" in sentence for sentence in why)
+
+
+def test_a_reset_is_named_only_where_one_would_help():
+    """Of the only NIC, which is management: virtio_net resets for nothing, ena for its channels."""
+    for name, stage, helps in (
+        (CLOUD, "rss", False), (ENA, "channels", True), (ENA, "rings", True),
+    ):  # fmt: skip
+        (verdict,) = check(Tuned(Path(__file__).parents[1] / "fixtures/host" / name), stage)
+        assert verdict.state is State.NOT_APPLICABLE
+        assert ("--confirm SECONDS does it" in verdict.sentence) == helps
