@@ -2,12 +2,14 @@
 #include "bind.h"
 
 #include "events.h"
+#include "left.h"
 
-void vc_bind_reset(struct vc_source_index *store, uint64_t key_id, uint32_t ssrc)
+void vc_bind_reset(struct vc_source_index *store, uint32_t leg, uint64_t key_id, uint32_t ssrc)
 {
     store->key_id = 0;
     VC_INDEX_FENCE();
     memset(store, 0, sizeof *store);
+    store->leg = leg;
     store->rx.ssrc = ssrc;
     VC_INDEX_FENCE();
     store->key_id = key_id;
@@ -19,7 +21,7 @@ static void restart(struct vc_worker *w, struct vc_source *source)
     struct vc_source_index *store = source->store;
     struct vc_source_index before = *store;
 
-    vc_bind_reset(store, 0, source->ssrc);
+    vc_bind_reset(store, source->leg, 0, source->ssrc);
     memcpy(store->moved, before.moved, sizeof store->moved);
     store->moved_cnt = before.moved_cnt;
     store->rtx.ssrc = source->rtx_ssrc;
@@ -43,6 +45,7 @@ void vc_source_bind(struct vc_worker *w, struct vc_source *source, uint32_t ssrc
     struct vc_leg *leg = &w->node->legs[source->leg];
 
     source->ssrc = source->store->rx.ssrc = ssrc; /* labels may never come again */
+    vc_left_take(leg->store, &source->store->rx);
     source->bound = 1;
     leg->unbound_cnt--;
     leg->binding_cnt++;
@@ -53,6 +56,7 @@ void vc_source_move(struct vc_worker *w, struct vc_source *source, uint32_t ssrc
 {
     struct vc_source_index *store = source->store;
 
+    vc_source_leave(w, source);
     store->moved[store->moved_cnt].ssrc = source->ssrc;
     store->moved[store->moved_cnt].rtx_ssrc = source->rtx_ssrc;
     store->moved_cnt++;
@@ -61,7 +65,18 @@ void vc_source_move(struct vc_worker *w, struct vc_source *source, uint32_t ssrc
     source->rtx_ssrc = 0;
     source->keyframe_wanted = source->queue == VC_QUEUE_VIDEO;
     restart(w, source);
+    vc_left_take(w->node->legs[source->leg].store, &store->rx);
     vc_event_bound(w, VC_EVT_BOUND, source);
+}
+
+void vc_source_leave(struct vc_worker *w, struct vc_source *source)
+{
+    struct vc_leg_index *leg = w->node->legs[source->leg].store;
+
+    if (source->bound)
+        vc_left_put(leg, &source->store->rx);
+    if (source->rtx_bound)
+        vc_left_put(leg, &source->store->rtx);
 }
 
 /* 1: the label takes the source to this SSRC.  Never back, and not for ever: one that was left could

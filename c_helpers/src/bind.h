@@ -25,9 +25,11 @@ int vc_bind_label(const uint8_t label[VC_LABEL_SZ], const uint8_t *pkt, const st
 void vc_source_bind(struct vc_worker *w, struct vc_source *source, uint32_t ssrc);
 /* A bound one goes to another SSRC, by an authentic packet: its indices begin anew. */
 void vc_source_move(struct vc_worker *w, struct vc_source *source, uint32_t ssrc);
+/* Its SSRCs have no source any more, by a move or its end: the leg remembers their indices. */
+void vc_source_leave(struct vc_worker *w, struct vc_source *source);
 /* The leg has other keys now: indices begin anew. */
 void vc_source_rekey(struct vc_worker *w, struct vc_source *source);
-/* The record in the store knows nothing but this. */
-void vc_bind_reset(struct vc_source_index *store, uint64_t key_id, uint32_t ssrc);
+/* The record in the store knows nothing but this, and is nobody's until it has a key_id. */
+void vc_bind_reset(struct vc_source_index *store, uint32_t leg, uint64_t key_id, uint32_t ssrc);
 
 #endif

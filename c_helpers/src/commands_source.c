@@ -2,6 +2,7 @@
 #include "commands.h"
 
 #include "bind.h"
+#include "left.h"
 #include "rtx.h"
 
 static struct vc_history_pool *pool_of(const struct vc_worker *w, uint8_t queue)
@@ -78,7 +79,7 @@ static int resume_store(const struct vc_worker *w, const struct vc_leg *leg,
         return 0;
     if (source->flags & VC_SOURCE_BY_SSRC)
         return store->rx.ssrc == source->ssrc;
-    return (same || !source->known) && store->rx.ssrc && !vc_leg_source(w, leg, store->rx.ssrc);
+    return (same || (!source->known && !store->left)) && store->rx.ssrc && !vc_leg_source(w, leg, store->rx.ssrc);
 }
 
 /* position goes on over the lives of an id: a message about an earlier one says nothing new. */
@@ -137,8 +138,11 @@ enum vc_status vc_command_source_set(struct vc_worker *w, const struct vc_cmd_so
                 vc_source_bind(w, source, source->store->rx.ssrc);
         } else {
             source->stream = 1;
-            vc_bind_reset(source->store, leg->key_id, set->ssrc);
+            vc_bind_reset(source->store, set->leg, leg->key_id, set->ssrc);
         }
+        source->store->left = 0;
+        if (source->bound)
+            vc_left_take(leg->store, &source->store->rx);
         source->known = 1;
         w->c.sources++;
         w->c.history_bytes += vc_history_bytes(pool_of(w, set->queue));
@@ -169,6 +173,9 @@ enum vc_status vc_command_source_remove(struct vc_worker *w, uint32_t id)
     if (vc_source_end(source))
         return VC_STATUS_IN_USE;
     leg = &w->node->legs[source->leg];
+    vc_source_leave(w, source);
+    VC_INDEX_FENCE();
+    source->store->left = 1;
     for (link = &leg->sources; *link != id;)
         link = &w->node->sources[*link].next;
     *link = source->next;

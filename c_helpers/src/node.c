@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "node.h"
 
+#include "left.h"
+
 #include <sys/mman.h>
 
 /* Zero pages that cost nothing until they are written to. */
@@ -66,6 +68,24 @@ static int new_tables(struct vc_node *node)
     return node->legs && node->sources && node->routes ? 0 : -1;
 }
 
+/* After the death of a process: legs remember what its sources had, whether those come back or not,
+   and under whichever id. */
+static void gather(struct vc_node *node)
+{
+    for (uint32_t i = 0; i < node->config.setup.sources_max; i++) {
+        const struct vc_source_index *source = &node->source_store[i];
+        struct vc_leg_index *leg;
+
+        if (!source->key_id || source->leg >= node->config.setup.legs_max)
+            continue;
+        leg = &node->leg_store[source->leg];
+        if (source->key_id != leg->key_id)
+            continue;
+        vc_left_put(leg, &source->rx);
+        vc_left_put(leg, &source->rtx);
+    }
+}
+
 struct vc_node *vc_node_new(const struct vc_node_config *config, const char **why)
 {
     const struct vc_ctl_setup *setup = &config->setup;
@@ -94,8 +114,11 @@ struct vc_node *vc_node_new(const struct vc_node_config *config, const char **wh
         *why = "node: no memory for histories";
     else if (new_mesh(node))
         *why = "node: no memory for the rings between workers";
-    else
+    else {
+        if (setup->flags & VC_SETUP_HOLD)
+            gather(node);
         return node;
+    }
     vc_node_delete(node);
     return NULL;
 }

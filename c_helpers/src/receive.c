@@ -3,6 +3,7 @@
 #include "bind.h"
 #include "events.h"
 #include "keyframe.h"
+#include "left.h"
 #include "nack.h"
 #include "report.h"
 #include "request.h"
@@ -13,11 +14,18 @@ static void add_packet(struct vc_worker *w, struct vc_leg *leg, struct vc_source
                        const struct vc_io_rx *pkt, const struct vc_rtp *rtp)
 {
     struct vc_open_batch *batch = &w->open;
-    int moves = vc_unlikely(source->bound && rtp->ssrc != source->ssrc);
-    uint64_t index = moves ? rtp->seq : vc_rx_index_guess(&source->store->rx, rtp->seq);
+    struct vc_rx_index begun;
+    const struct vc_rx_index *rx = &source->store->rx;
     uint64_t position = source->position + source->pending;
+    uint64_t index;
 
-    if (!moves && !vc_rx_index_check(&source->store->rx, index)) {
+    if (vc_unlikely(!source->bound || rtp->ssrc != source->ssrc)) {
+        begun = (struct vc_rx_index){ .ssrc = rtp->ssrc };
+        vc_left_take(leg->store, &begun);
+        rx = &begun;
+    }
+    index = vc_rx_index_guess(rx, rtp->seq);
+    if (!vc_rx_index_check(rx, index)) {
         vc_drop(w, VC_DROP_REPLAYED);
         return;
     }
@@ -142,8 +150,6 @@ static void accept_packet(struct vc_worker *w, struct vc_leg *leg, struct vc_sou
 
     if (at != position)
         memcpy(slot->data, item->dst, item->dst_sz);
-    if (!source->bound)
-        vc_source_bind(w, source, head->rtp.ssrc);
     head->sz = item->dst_sz;
     vc_twcc_note(w, leg, source->ssrc, slot->data, &head->rtp);
     vc_receive_accept(w, leg, source, head, item->src_sz);
@@ -182,7 +188,9 @@ void vc_receive_flush(struct vc_worker *w)
             leg->stats->auth_failed++;
             continue;
         }
-        if (vc_unlikely(source->bound && source->ssrc != batch->heads[i].rtp.ssrc)) {
+        if (vc_unlikely(!source->bound)) {
+            vc_source_bind(w, source, batch->heads[i].rtp.ssrc);
+        } else if (vc_unlikely(source->ssrc != batch->heads[i].rtp.ssrc)) {
             vc_source_move(w, source, batch->heads[i].rtp.ssrc);
             batch->heads[i].stream = source->stream;
         }

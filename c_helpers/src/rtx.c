@@ -3,6 +3,7 @@
 
 #include "bind.h"
 #include "forward.h"
+#include "left.h"
 #include "twcc.h"
 
 #define OSN_SZ 2u /* original sequence number */
@@ -29,6 +30,8 @@ void vc_rtx_set(const struct vc_worker *w, struct vc_source *source,
         memset(store, 0, sizeof *store);
         store->ssrc = source->rtx_ssrc;
     }
+    if (source->rtx_bound)
+        vc_left_take(leg->store, store);
 }
 
 /* The source whose RTX stream the packet may begin; of several only labels can tell. */
@@ -111,13 +114,18 @@ static void open_packet(struct vc_worker *w, struct vc_leg *leg, struct vc_sourc
                         const struct vc_io_rx *pkt, const struct vc_rtp *rtp)
 {
     uint8_t clear[VC_SLOT_VIDEO_SZ + VC_CRYPTO_TAG_MAX];
-    struct vc_rx_index *rx = &source->store->rtx;
+    struct vc_rx_index *rx = &source->store->rtx, begun = { .ssrc = rtp->ssrc };
     struct vc_crypto_item item = { .key = &leg->rx, .src = pkt->data, .dst = clear,
                                    .src_sz = pkt->sz, .hdr_sz = rtp->header_sz };
+    const struct vc_rx_index *known = rx;
     int restored;
 
-    item.index = vc_rx_index_guess(rx, rtp->seq);
-    if (!vc_rx_index_check(rx, item.index)) {
+    if (!source->rtx_bound) {
+        vc_left_take(leg->store, &begun);
+        known = &begun;
+    }
+    item.index = vc_rx_index_guess(known, rtp->seq);
+    if (!vc_rx_index_check(known, item.index)) {
         vc_drop(w, VC_DROP_REPLAYED);
         return;
     }
@@ -128,7 +136,8 @@ static void open_packet(struct vc_worker *w, struct vc_leg *leg, struct vc_sourc
     }
     if (!source->rtx_bound) {
         source->rtx_bound = 1;
-        source->rtx_ssrc = rx->ssrc = rtp->ssrc;
+        source->rtx_ssrc = rtp->ssrc;
+        *rx = begun;
     }
     VC_ASSERT(vc_rx_index_accept(rx, item.index));
     w->c.rtx_rx++;

@@ -176,9 +176,12 @@ def check_kept(me: Participant, made: sdp.Negotiation) -> None:
     assert peer is not None
     places = {slot.spec.mid: slot.spec for slot in me.slots}
     anew = begun_anew(me, made)
-    tracks = {t.spec.mid: t.spec for t in me.tracks.values() if t.spec.mid not in anew}
+    published = {t.spec.mid: t.spec for t in me.tracks.values()}
+    tracks = {mid: spec for mid, spec in published.items() if mid not in anew}
     for item in made.accepted:
         mid = item.media.mid
+        if item.way is Way.SEND and mid and mid in published:
+            raise _changed(f"mid {mid} is a track of yours, and cannot become a place at once")
         if item.way is Way.SEND:
             same = mid not in places or slot_spec(item) == places[mid]
         else:
@@ -188,7 +191,7 @@ def check_kept(me: Participant, made: sdp.Negotiation) -> None:
             raise _changed(f"mid {mid} has other payload types or streams than before")
     now = peer_of(made, peer.way)
     for before, after in ((peer.rx_ext, now.rx_ext), (peer.tx_ext, now.tx_ext)):
-        if any(a not in (0, b) for a, b in zip(before, after, strict=True)):
+        if any(a and b and a != b for a, b in zip(before, after, strict=True)):
             raise _changed("header extensions have other ids than before")
 
 

@@ -30,6 +30,7 @@ from forwarder.supervisor.offers import (
     slot_spec,
     track_specs,
 )
+from forwarder.table import Ext
 
 TEXT = offer("chromium-session").decode()
 
@@ -105,6 +106,24 @@ def test_nothing_old_may_change(what: str) -> None:
     with pytest.raises(ProtocolError) as refused:
         again(World().restarted(), BAD[what]())
     assert len(str(refused.value)) > 30
+
+
+def test_a_line_that_ends_takes_its_extensions_along() -> None:
+    """Nothing else maps them: what is left is as before, and they come back with the line."""
+    world = World()
+    (audio,) = [x.media.mid for x in world.made.receive if x.kind is Kind.AUDIO]
+    assert world.me.peer is not None
+    level = world.me.peer.rx_ext[Ext.AUDIO_LEVEL]
+    head, *sections = TEXT.split("m=")
+    ended = [
+        x.replace("a=sendonly", "a=inactive") if f"a=mid:{audio}\r\n" in x else x for x in sections
+    ]
+    made = again(world.me, "m=".join([head, *ended]))
+    assert [item.kind for item in made.receive] == [Kind.VIDEO]
+    left = peer_of(made, BOTH).rx_ext
+    assert level and not left[Ext.AUDIO_LEVEL] and left[Ext.MID]
+    world.rooms.set_peer(world.me.id, peer_of(made, BOTH))
+    assert peer_of(again(world.me, TEXT), BOTH).rx_ext[Ext.AUDIO_LEVEL] == level
 
 
 def test_two_pictures_have_labels_of_their_own() -> None:

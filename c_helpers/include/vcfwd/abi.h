@@ -513,24 +513,37 @@ struct vc_rtcp_sender { /* 32 bytes */
     struct vc_rtcp_index rx;
 };
 
-struct vc_leg_index { /* 2112 bytes; indexed by leg */
+/* SSRCs whose indices a leg remembers when they have no source any more; see src/left.h. */
+#define VC_LEG_LEFT 64u
+
+struct vc_left { /* 16 bytes */
+    uint64_t highest; /* index, ROC||SEQ, as of vc_rx_index */
+    uint32_t ssrc;
+    uint32_t used; /* left_uses of the leg when it was let go of; 0: a free place */
+};
+
+struct vc_leg_index { /* 3136 bytes; indexed by leg */
     uint64_t key_id;
     uint32_t rtcp_tx; /* next SRTCP index to use */
     uint32_t rtcp_floor; /* a sender without a place comes with this index at least */
     uint32_t rtcp_uses;
-    uint32_t pad[11];
+    uint32_t left_uses;
+    uint32_t pad[10];
     struct vc_rtcp_sender senders[VC_LEG_SENDERS];
+    struct vc_left left[VC_LEG_LEFT];
 };
 
 struct vc_source_index { /* 384 bytes; indexed by source */
     uint64_t key_id;
     struct vc_rx_index rx;
-    uint64_t reserved[5];
+    uint32_t leg, pad;
+    uint64_t reserved[4];
     struct vc_rx_index rtx; /* of its RTX stream */
     struct {
         uint32_t ssrc, rtx_ssrc;
     } moved[VC_SOURCE_MOVES]; /* what it had before, never to be had again */
-    uint32_t moved_cnt, pad;
+    uint32_t moved_cnt;
+    uint32_t left; /* 1: its source was removed; what counts is with the leg */
 };
 
 struct vc_index_header { /* 64 bytes; followed by tx[routes_max], legs[legs_max], sources[sources_max] */
@@ -654,7 +667,7 @@ _Static_assert(sizeof(struct vc_source_stats) == 64, "vc_source_stats");
 _Static_assert(sizeof(struct vc_route_stats) == 64, "vc_route_stats");
 _Static_assert(sizeof(struct vc_ids) == 8, "vc_ids");
 _Static_assert(sizeof(struct vc_tx_index) == 128, "vc_tx_index");
-_Static_assert(sizeof(struct vc_leg_index) == 2112, "vc_leg_index");
+_Static_assert(sizeof(struct vc_leg_index) == 3136, "vc_leg_index");
 _Static_assert(sizeof(struct vc_source_index) == 384, "vc_source_index");
 _Static_assert(sizeof(struct vc_index_header) == 64, "vc_index_header");
 
