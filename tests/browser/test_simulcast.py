@@ -37,11 +37,9 @@ def test_a_publisher_of_two_layers(tmp_path: Path) -> None:
     assert set(report) == FIELDS and report["path"] == "xdp-native"
     pairs = {(pair["from"], pair["to"]): pair for pair in report["pairs"]}
     assert set(pairs) == {(1, 2), (2, 1)}
-    for (sender, _), pair in pairs.items():
+    for pair in pairs.values():
         assert set(pair) == PAIR_FIELDS
-        assert (pair["codes_wrong"], pair["packets_lost"]) == (0, 0)
-        # The first estimate may take the best layer from a viewer, and be seen: result.py.
-        assert pair["freezes"] <= (1 if sender == 1 else 0)
+        assert (pair["codes_wrong"], pair["packets_lost"], pair["freezes"]) == (0, 0, 0)
         assert pair["codes_read"] >= FRAMES_MIN
         assert pair["audio_energy"] > 0
     size = {way: (pair["width"], pair["height"]) for way, pair in pairs.items()}

@@ -21,11 +21,10 @@ from forwarder.demo.result import Outcome
 
 GUESS_OFF = 8  # so far off may the guessed number of an encoded frame be
 CODES_SHARE = 0.5  # of the frames encoded while somebody watched, so many must have been read
-FLAWLESS = {"packets_lost": 0, "frames_lost": 0, "freezes": 0}  # where nothing is lost on purpose
-OF_LAYERS = {"packets_lost": 0, "freezes": 1}
-"""The most of a publisher with layers: their encoders skip frames each by itself, and frames are
-counted of the one that encoded most, whichever was watched.  A viewer's first estimate may be too
-low for the best layer, and the step down hold its picture up once (1 of 14 calls)."""
+FLAWLESS = ("packets_lost", "frames_lost", "freezes")  # zero where nothing is lost on purpose
+OF_LAYERS = ("packets_lost", "freezes")
+"""The same of a publisher with layers: their encoders skip frames each by itself, and frames are
+counted of the one that encoded most, whichever was watched."""
 LOST_SHARE = 0.01  # of the frames; with repair no more may be lost for good
 UNSUPPORTED = "codec_unsupported"  # a slot's state
 EXPLAINED = ("stun", "dtls", "quic")  # classes of datagrams that belong to the supervisor
@@ -307,10 +306,8 @@ def _unsteady(evidence: Evidence, report: Mapping[str, Any]) -> list[str]:
         who = f"{pair['from']} to {pair['to']}"
         if _unsupported(evidence, pair):
             continue
-        most = OF_LAYERS if pair["from"] == options.simulcast_by else FLAWLESS
-        faults += [
-            f"{who}: {k} {pair[k]}" for k, n in most.items() if pair[k] > n and not options.loss
-        ]
+        flawless = OF_LAYERS if pair["from"] == options.simulcast_by else FLAWLESS
+        faults += [f"{who}: {k} {pair[k]}" for k in flawless if pair[k] and not options.loss]
         if options.loss and options.repair:
             lost, published = pair["frames_lost"], pair["frames_published"]
             if lost > LOST_SHARE * published:
