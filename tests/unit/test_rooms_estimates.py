@@ -83,10 +83,11 @@ def test_one_low_word_on_a_free_way_moves_nobody(
     assert not ladder.limited
 
 
-@pytest.mark.parametrize("words", [(600, 600, 600), (600, 598, 604), (600, 510, 480)])
+@pytest.mark.parametrize("words", [(600, 598, 604), (540, 532, 517), (701, 541, 526)])
 @pytest.mark.parametrize("before", [0, 2_000_000])
 def test_a_low_word_that_is_repeated_lowers(words: tuple[int, ...], before: int) -> None:
-    """A squeeze in a deep queue: nothing is lost.  Nothing but its words is evidence."""
+    """A squeeze in a deep queue: nothing is lost.  Nothing but its words is evidence; the last two
+    are Chromium's behind 700 kb/s and a queue of four seconds, at its start and in a call."""
     ladder, stream = Ladder(0.0), camera(LOW, HIGH)
     chosen: list[int] = []
     ladder.on_estimate(before, 5.0)
