@@ -68,14 +68,17 @@ async def test_a_receiver_that_can_take_less_gets_the_lower_layer(tmp_path: Path
             (found,) = [s.layer for s in me.subscriptions.values() if s.track.kind == "video"]
             return found
 
+        def repeats(bps: int) -> None:
+            """As receivers do: one word may be a slip of its machine."""
+            eve.send_rtcp(remb(bps, eve.ssrcs))
+
         async with filming(camera):
             await until(lambda: len(eve.of(VP8)) > 20 and layer() == 1, "the top layer comes")
             (track,) = [t for t in node.rooms.state.tracks.values() if t.kind == "video"]
             await until(lambda: all(x.bitrate for x in track.layers), "the layers are measured")
             low, high = (x.bitrate or 0 for x in track.layers)
             assert 2 * low < high
-            eve.send_rtcp(remb(int(1.3 * low), eve.ssrcs))
-            await until(lambda: layer() == 0, "the lower layer is chosen")
+            await until(lambda: repeats(int(1.3 * low)) or layer() == 0, "the lower one is chosen")
             had = len(eve.of(VP8))
             small = len(picture(0, key=False, size=SIZES[0]))
 
