@@ -190,8 +190,12 @@ def check_kept(me: Participant, made: sdp.Negotiation) -> None:
         if not same:
             raise _changed(f"mid {mid} has other payload types or streams than before")
     now = peer_of(made, peer.way)
-    for before, after in ((peer.rx_ext, now.rx_ext), (peer.tx_ext, now.tx_ext)):
-        if any(a and b and a != b for a, b in zip(before, after, strict=True)):
+    ended = not published.keys() <= {item.media.mid for item in made.receive}
+    for before, after, fewer in (
+        (peer.rx_ext, now.rx_ext, ended),  # a line that ends takes along what only it had
+        (peer.tx_ext, now.tx_ext, False),
+    ):
+        if any(a not in (0, b) and (b or not fewer) for a, b in zip(before, after, strict=True)):
             raise _changed("header extensions have other ids than before")
 
 

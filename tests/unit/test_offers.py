@@ -98,6 +98,7 @@ BAD = {
         "a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid",
         "a=extmap:13 urn:ietf:params:rtp-hdrext:sdes:mid",
     ).replace("a=extmap:13 urn:3gpp", "a=extmap:4 urn:3gpp"),
+    "an extension less": lambda: changed(":ssrc-audio-level", ":nothing"),
 }
 
 
