@@ -106,6 +106,18 @@ int vc_bind_label(const uint8_t label[VC_LABEL_SZ], const uint8_t *pkt, const st
     return !memcmp(padded, label, VC_LABEL_SZ);
 }
 
+/* SSRCs that labels and payload types brought to the sources that are here, and that those went away
+   from since. */
+static uint32_t bindings(const struct vc_worker *w, const struct vc_leg *leg)
+{
+    uint32_t cnt = 0;
+
+    for (uint32_t at = leg->sources; at != VC_NONE; at = w->node->sources[at].next)
+        if (w->node->sources[at].bound && !(w->node->sources[at].flags & VC_SOURCE_BY_SSRC))
+            cnt += 1 + w->node->sources[at].store->moved_cnt;
+    return cnt;
+}
+
 struct vc_source *vc_bind_propose(const struct vc_worker *w, const struct vc_leg *leg,
                                   const uint8_t *pkt, const struct vc_rtp *rtp)
 {
@@ -113,12 +125,12 @@ struct vc_source *vc_bind_propose(const struct vc_worker *w, const struct vc_leg
     struct vc_source *by_pt = NULL;
     uint32_t by_pt_cnt = 0;
 
-    if (!leg->unbound_cnt && !leg->binding_cnt)
+    if ((!leg->unbound_cnt && !leg->binding_cnt) || bindings(w, leg) >= VC_LEG_BINDINGS)
         return NULL;
     for (uint32_t at = leg->sources; at != VC_NONE; at = w->node->sources[at].next) {
         struct vc_source *source = &w->node->sources[at];
 
-        if (source->bound ? !may_move(source, rtp) : leg->binding_cnt >= VC_LEG_BINDINGS)
+        if (source->bound && !may_move(source, rtp))
             continue;
         if ((source->flags & VC_SOURCE_BY_LABEL) &&
             vc_bind_label(source->mid, pkt, rtp, leg->rx_ext[VC_EXT_MID]) &&

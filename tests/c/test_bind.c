@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Whose packet is it: SSRCs bound by (mid, rid) or payload type, by authentic packets alone, at
-   most VC_LEG_BINDINGS of a leg; what was signalled wins; the binding is told of, dumped, and
+   most VC_LEG_BINDINGS of a leg, moves included; what was signalled wins; the binding is told of, dumped, and
    outlives the process. */
 #include "world.h"
 
@@ -176,10 +176,10 @@ static void test_signalled(void)
     world_fini(&world);
 }
 
-/* Any number of SSRCs: so many are bound, and each moves so often. */
+/* Any number of SSRCs: so many are bound, and stay. */
 static void test_flood(void)
 {
-    const uint32_t taken = VC_LEG_BINDINGS * (1 + VC_SOURCE_MOVES);
+    const uint32_t taken = VC_LEG_BINDINGS;
     char mid[3] = "m0";
 
     open_call();
@@ -195,10 +195,55 @@ static void test_flood(void)
     CHECK_EQ(world_counters(&world, 0)->routed, taken);
     CHECK_EQ(unknown(), 1000 - taken);
     for (uint32_t i = 1; i <= VC_LEG_BINDINGS; i++) {
-        CHECK_EQ(bound_to(i), i + 20 * VC_SOURCE_MOVES);
-        send((struct wire){ .index = 2, .ssrc = i + 20 * VC_SOURCE_MOVES, .pt = 7 });
+        CHECK_EQ(bound_to(i), i);
+        send((struct wire){ .index = 2, .ssrc = i, .pt = 7 });
     }
     CHECK_EQ(world_counters(&world, 0)->routed, taken + VC_LEG_BINDINGS);
+    world_fini(&world);
+}
+
+/* A move is a binding too, also in the next process; what was bound goes with its source, as where
+   the other side says that a stream has ended. */
+static void test_moves_count(void)
+{
+    const uint32_t others = VC_LEG_BINDINGS - VC_SOURCE_MOVES - 1;
+    char mid[3] = "m1";
+    uint64_t refused;
+
+    open_call();
+    CHECK_EQ(expect(0, VC_SOURCE_BY_LABEL, "m0", "", 7), VC_STATUS_OK);
+    for (uint32_t i = 1; i <= others + 1; i++, mid[1]++)
+        CHECK_EQ(expect(i, VC_SOURCE_BY_LABEL, mid, "", 7), VC_STATUS_OK);
+    for (uint32_t ssrc = 0xa0; ssrc <= 0xa0 + VC_SOURCE_MOVES; ssrc++)
+        send((struct wire){ .index = 1, .ssrc = ssrc, .pt = 7, .mid = "m0" });
+    CHECK_EQ(bound_to(0), 0xa0 + VC_SOURCE_MOVES);
+    for (uint32_t i = 1; i <= others; i++) {
+        mid[1] = (char)('0' + i);
+        send((struct wire){ .index = 1, .ssrc = 0xb0 + i, .pt = 7, .mid = mid });
+    }
+    CHECK_EQ(unknown(), 0);
+    for (int life = 0; life < 2; life++) {
+        refused = unknown();
+        mid[1] = (char)('1' + others);
+        send((struct wire){ .index = 1, .ssrc = 0xc0, .pt = 7, .mid = mid }); /* one too many */
+        send((struct wire){ .index = 1, .ssrc = 0xc1, .pt = 7, .mid = "m1" });
+        CHECK_EQ(unknown(), refused + 2);
+        CHECK_EQ(bound_to(1), 0xb1);
+        if (life)
+            break;
+        world_restart(&world);
+        world_leg(&world, 1, 0, VC_SRTP_AEAD_AES_128_GCM);
+        for (uint32_t i = 0; i <= others + 1; i++) {
+            mid[1] = (char)('0' + i);
+            CHECK_EQ(expect(i, VC_SOURCE_BY_LABEL, mid, "", 7), VC_STATUS_OK);
+        }
+    }
+    CHECK_EQ(world_command(&world, 0, (struct vc_command){ .type = VC_CMD_SOURCE_REMOVE,
+                                                           .u.id.id = 0 }), VC_STATUS_OK);
+    send((struct wire){ .index = 1, .ssrc = 0xc0, .pt = 7, .mid = mid });
+    send((struct wire){ .index = 1, .ssrc = 0xc1, .pt = 7, .mid = "m1" });
+    CHECK_EQ(bound_to(others + 1), 0xc0);
+    CHECK_EQ(bound_to(1), 0xc1);
     world_fini(&world);
 }
 
@@ -284,6 +329,7 @@ int main(void)
     test_payload_type();
     test_signalled();
     test_flood();
+    test_moves_count();
     test_moves();
     test_moves_unsent();
     return check_report();

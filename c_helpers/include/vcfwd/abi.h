@@ -34,7 +34,7 @@
 #define VC_INTERFACES_MAX 8u  /* interfaces with AF_XDP sockets */
 #define VC_LOCALS_MAX 8u      /* configured local addresses */
 #define VC_LEG_TUPLES 4u      /* validated 5-tuples of a leg */
-#define VC_LEG_BINDINGS 8u    /* SSRCs bound by label, of a leg */
+#define VC_LEG_BINDINGS 8u    /* SSRCs bound by label, of a leg, over the life of its sources */
 #define VC_SOURCE_MOVES 5u    /* times that a source bound by label goes to another SSRC */
 #define VC_LABEL_SZ 16u       /* mid and rid: opaque labels, zero padded */
 #define VC_HEADER_MAX 96u     /* prebuilt L2-L4 header: 14 + 8 (VLAN) + 40 + 8, rounded up */
