@@ -218,46 +218,19 @@ class Studio(Camera):
             assert not failed, failed
 
 
-class Seat(Ears):
-    """A viewer by session: one slot, whose layer it asks for.  Without `repair` its offer has no
-    RTX: what it asks for comes again byte for byte, or not at all."""
+class Kept(Ears):
+    """One whose session outlives the supervisor; whoever derives from it makes the `control`."""
 
     control: Control
 
-    def __init__(self, site: Site, name: str, *, repair: bool = True, codec: str = "vp8") -> None:
-        super().__init__("whep", "")
-        self.repair, self.codec = repair, codec
-        self.clear: list[bytes] = []
-        """Each of `packets` with its header."""
-        self.reports: list[Report] = []
-        self.tap = Indices(srtcp_tail=0)
-        self.again = 0
-        """Packets that came as the same bytes before."""
-        self.unopened = 0
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind, "")
         self.back = 0
         """How often the session came back."""
-        self.control = Control(
-            Target(site.url(), parse_hash(site.cert_hash)),
-            site.token(name, Role.PASSIVE),
-            name=name,
-            suites=[Suite.GCM],
-            on_message=self._told,
-            on_back=self._came_back,
-        )
         self._kept: asyncio.Task[None] | None = None
-
-    def _told(self, message: BaseModel) -> None:
-        """The one slot is always the studio's."""
 
     async def _came_back(self, welcome: m.Welcome) -> None:
         self.back += 1
-
-    def offer(self) -> str:
-        text = offering(super().offer(), self.codec)
-        if self.repair:
-            return text
-        lines = [x for x in text.split("\r\n") if not x.startswith(("a=rtpmap:97", "a=fmtp:97"))]
-        return "\r\n".join(lines).replace("SAVPF 96 97", "SAVPF 96")
 
     async def join(self, client: httpx.AsyncClient) -> None:
         await super().join(client)
@@ -269,6 +242,40 @@ class Seat(Ears):
             self._kept.cancel()
             await asyncio.gather(self._kept, return_exceptions=True)
         self.control.close()
+
+
+class Seat(Kept):
+    """A viewer by session: one slot, whose layer it asks for.  Without `repair` its offer has no
+    RTX: what it asks for comes again byte for byte, or not at all."""
+
+    def __init__(self, site: Site, name: str, *, repair: bool = True, codec: str = "vp8") -> None:
+        super().__init__("whep")
+        self.repair, self.codec = repair, codec
+        self.clear: list[bytes] = []
+        """Each of `packets` with its header."""
+        self.reports: list[Report] = []
+        self.tap = Indices(srtcp_tail=0)
+        self.again = 0
+        """Packets that came as the same bytes before."""
+        self.unopened = 0
+        self.control = Control(
+            Target(site.url(), parse_hash(site.cert_hash)),
+            site.token(name, Role.PASSIVE),
+            name=name,
+            suites=[Suite.GCM],
+            on_message=self._told,
+            on_back=self._came_back,
+        )
+
+    def _told(self, message: BaseModel) -> None:
+        """The one slot is always the studio's."""
+
+    def offer(self) -> str:
+        text = offering(super().offer(), self.codec)
+        if self.repair:
+            return text
+        lines = [x for x in text.split("\r\n") if not x.startswith(("a=rtpmap:97", "a=fmtp:97"))]
+        return "\r\n".join(lines).replace("SAVPF 96 97", "SAVPF 96")
 
     async def wish(self, layer: int) -> None:
         """Said again where the session is lost meanwhile, as on a busy machine it may be."""

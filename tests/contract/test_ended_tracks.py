@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 from bare_peer import OPUS, RTX, VP8, rtp
-from layer_kit import Seat
-from media_kit import Ears, labelled, picture
+from layer_kit import Kept, Seat
+from media_kit import labelled, picture
 from node_kit import Site, Up, node_of, until, up
 from test_slots import filming
 from webrtc_kit import http
@@ -31,19 +31,16 @@ LOST = 7  # of each 15 frames this one does not come, but its repair does
 WAYS = ("inactive", "port 0", "left out")
 
 
-class Filmer(Ears):
+class Filmer(Kept):
     """A session that sends sound, and a picture where `ended` is empty."""
 
-    control: Control
-
     def __init__(self, site: Site, signalled: bool) -> None:
-        super().__init__("whip", "")
+        super().__init__("whip")
         self.signalled = signalled
         self.ended = ""
         self.number, self.repairs, self.sounds = FIRST, FIRST_REPAIR, 0
         self.sent: list[bytes] = []
         """Of its picture, sealed."""
-        self.back = 0
         self.control = Control(
             Target(site.url(), parse_hash(site.cert_hash)),
             site.token("filmer"),
@@ -52,10 +49,6 @@ class Filmer(Ears):
             on_message=lambda message: None,
             on_back=self._came_back,
         )
-        self._kept: asyncio.Task[None] | None = None
-
-    async def _came_back(self, welcome: m.Welcome) -> None:
-        self.back += 1
 
     def offer(self) -> str:
         head, audio, video = super().offer().split("m=")
@@ -69,17 +62,6 @@ class Filmer(Ears):
             head = head.replace("BUNDLE 0 1", "BUNDLE 0")
             video = video.replace("video 9", "video 0")
         return "m=".join([head, audio] if self.ended == "left out" else [head, audio, video])
-
-    async def join(self, client: Any) -> None:
-        await super().join(client)
-        self._kept = asyncio.create_task(self.control.keep())
-
-    async def leave(self) -> None:
-        await self.control.leave()
-        if self._kept is not None:
-            self._kept.cancel()
-            await asyncio.gather(self._kept, return_exceptions=True)
-        self.control.close()
 
     async def becomes(self, ended: str) -> None:
         """By a further offer."""
