@@ -7,9 +7,10 @@ Rule 2: `expect` costs a record; OpenSSL state is made by the first ClientHello,
 Rule 3: keys come out only when the peer's certificate has the fingerprint of its offer, and
         together with the last flight: the caller sends that flight when the keys are in force.
 Rule 4: half-open handshakes are bounded in number, time and bytes: those received, and those that
-        messages claim to have.  A finished one is kept for LINGER_S to answer a client that did
-        not get the last flight, then freed.  Of that one the keys of its alerts are left
-        (closing.py), so that its close_notify is heard.
+        messages claim to have.  No room has more than its share of them, so that who may join one
+        room cannot keep everybody out of all others.  A finished one is kept for LINGER_S to
+        answer a client that did not get the last flight, then freed.  Of that one the keys of its
+        alerts are left (closing.py), so that its close_notify is heard.
 
 `now` decides about deadlines; OpenSSL's own clock about retransmissions (1 s, doubling; it cannot
 be injected), which happen when `tick` is called.
@@ -17,6 +18,7 @@ be injected), which happen when `tick` is called.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -27,10 +29,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from OpenSSL import SSL
 
 from forwarder.ice.closing import Closer
-from forwarder.ids import ParticipantId
+from forwarder.ids import ParticipantId, RoomId
 from forwarder.rtp.suites import Suite
 
 HALF_OPEN_MAX = 512  # ice.max_half_open, unless the configuration says otherwise
+HALF_OPEN_SHARE = 0.75  # of them, rounded up, those of one room at most
 DEADLINE_S = 10.0  # from the offer to the keys
 LINGER_S = 20.0  # so long a retransmitted last flight of the client is answered
 MTU = 1200  # bytes of a DTLS datagram that leaves
@@ -244,6 +247,7 @@ def is_client_hello(data: bytes) -> bool:
 
 @dataclass
 class _Expected:
+    room: RoomId
     algorithm: str
     fingerprint: str
     until: float
@@ -259,6 +263,8 @@ class DtlsServer:
         self._identity = identity
         self.most = most
         self._expected: dict[ParticipantId, _Expected] = {}
+        self._of_room: Counter[RoomId] = Counter()
+        """How many of the expected each room has, where it has any."""
         self._finished: dict[ParticipantId, tuple[float, Endpoint]] = {}
         self._closers: dict[ParticipantId, Closer] = {}
         self.counters: Counter[str] = Counter()
@@ -282,18 +288,40 @@ class DtlsServer:
         """No further handshake can be expected now; try again after DEADLINE_S."""
         return len(self._expected) >= self.most
 
-    def expect(self, who: ParticipantId, algorithm: str, fingerprint: str, now: float) -> None:
-        """An offer was answered; the caller has looked at `full`."""
-        self._expected[who] = _Expected(algorithm, fingerprint, now + DEADLINE_S)
+    @property
+    def share(self) -> int:
+        """The most of one room; of fewer than four places it is all."""
+        return math.ceil(self.most * HALF_OPEN_SHARE)
+
+    def room_full(self, room: RoomId) -> bool:
+        """No further one of this room can be expected now, whatever the others have."""
+        return self._of_room[room] >= self.share
+
+    def expect(
+        self, who: ParticipantId, room: RoomId, algorithm: str, fingerprint: str, now: float
+    ) -> None:
+        """An offer was answered; the caller has looked at `full` and `room_full`."""
+        self._expect_no_more(who)
+        self._expected[who] = _Expected(room, algorithm, fingerprint, now + DEADLINE_S)
+        self._of_room[room] += 1
+
+    def _expect_no_more(self, who: ParticipantId) -> None:
+        """Its place is free."""
+        expected = self._expected.pop(who, None)
+        if expected is not None:
+            self._of_room[expected.room] -= 1
+            if not self._of_room[expected.room]:
+                del self._of_room[expected.room]
 
     def forget(self, who: ParticipantId) -> None:
-        self._expected.pop(who, None)
+        self._expect_no_more(who)
         self._finished.pop(who, None)
         self._closers.pop(who, None)
 
     def close(self) -> None:
         """Frees all that OpenSSL holds for handshakes."""
         self._expected.clear()
+        self._of_room.clear()
         self._finished.clear()
         self._closers.clear()
 
@@ -324,7 +352,7 @@ class DtlsServer:
             self._fail(expected, why)
             return NOTHING
         if output.keys is not None:
-            del self._expected[who]
+            self._expect_no_more(who)
             self._finished[who] = (now + LINGER_S, expected.endpoint)
             self._closers[who] = expected.endpoint.closer()
             self.counters["completed"] += 1
@@ -341,7 +369,7 @@ class DtlsServer:
         sends: list[tuple[ParticipantId, bytes]] = []
         late = [who for who, item in self._expected.items() if now >= item.until]
         for who in late:
-            del self._expected[who]
+            self._expect_no_more(who)
             self.counters["expired"] += 1
         for who, item in self._expected.items():
             if item.endpoint is not None:

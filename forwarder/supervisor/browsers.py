@@ -91,7 +91,7 @@ class Browsers:
     ) -> Answered:
         """WHIP or WHEP: a new participant with what its offer can have; Refused, ProtocolError."""
         terms = self._terms(TERMS[way], claims.room_id)
-        self._handshakes.admit()
+        self._handshakes.admit(claims.room_id)
         if follow and self._rooms.participant(follow).room_id != claims.room_id:
             raise Refused(ErrorCode.NO_SUCH_PARTICIPANT, "there is nobody of this id in this room")
         made = sdp.negotiate(sdp.parse_offer(data), terms)
@@ -105,7 +105,7 @@ class Browsers:
     async def join(self, claims: Claims, text: str) -> tuple[Participant, str]:
         """A session's: a new participant, and the answer.  Refused, ProtocolError."""
         terms = self._terms(sdp.SESSION, claims.room_id)
-        self._handshakes.admit()
+        self._handshakes.admit(claims.room_id)
         made = sdp.negotiate(sdp.parse_offer(_data(text)), terms)
         check_session(made)
         me = self._enter(claims, made, BOTH)
@@ -131,7 +131,7 @@ class Browsers:
             now=self._clock.now(),
         )
         self._ice.add(me.id, me.ufrag, me.password)
-        self._handshakes.expect(me.id, made.fingerprint.algorithm, made.fingerprint.value)
+        self._handshakes.expect(me, made.fingerprint.algorithm, made.fingerprint.value)
         self._announce()
         return me
 

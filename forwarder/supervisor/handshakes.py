@@ -17,8 +17,9 @@ from forwarder.clock import Clock
 from forwarder.errors import ErrorCode, Refused
 from forwarder.ice import IceLite
 from forwarder.ice.dtls import DEADLINE_S, DtlsServer, Output
-from forwarder.ids import ParticipantId
+from forwarder.ids import ParticipantId, RoomId
 from forwarder.rooms.core import Rooms
+from forwarder.rooms.room import Participant
 from forwarder.table import Tuple5
 
 log = logging.getLogger(__name__)
@@ -66,18 +67,23 @@ class Handshakes:
         """Of the node's certificate, for an answer."""
         return self._dtls.fingerprint
 
-    def admit(self) -> None:
-        """Refused (503) while there are as many as there may be."""
+    def admit(self, room: RoomId) -> None:
+        """Refused (503) while there are as many as there may be, of all rooms or of this one."""
+        most, share = self._dtls.most, self._dtls.share
         if self._dtls.full:
-            raise Refused(
-                ErrorCode.UNAVAILABLE,
-                f"{self._dtls.most} handshakes are under way, the most: "
-                f"try again in {DEADLINE_S:g} s",
-            )
+            why, many = "full", f"{most} handshakes are under way, the most"
+        elif self._dtls.room_full(room):
+            why = "room_full"
+            many = f"{share} handshakes of this room are under way, its share of {most}"
+        else:
+            return
+        self._dtls.counters[why] += 1
+        raise Refused(ErrorCode.UNAVAILABLE, f"{many}: try again in {DEADLINE_S:g} s")
 
-    def expect(self, who: ParticipantId, algorithm: str, fingerprint: str) -> None:
+    def expect(self, me: Participant, algorithm: str, fingerprint: str) -> None:
         """Its offer was taken; the caller has called `admit`."""
-        self._dtls.expect(who, algorithm, fingerprint, self._clock.now())
+        who = me.id
+        self._dtls.expect(who, me.room_id, algorithm, fingerprint, self._clock.now())
         self._expected.add(who)
         if self._beat is None:
             self._beat = asyncio.get_running_loop().call_later(BEAT_S, self.tick)

@@ -21,10 +21,10 @@ from OpenSSL import SSL, crypto
 from forwarder.ice import dtls
 from forwarder.ice.closing import _expand
 from forwarder.ice.dtls import DtlsServer, Identity
-from forwarder.ids import ParticipantId
+from forwarder.ids import ParticipantId, RoomId
 from forwarder.rtp.suites import Suite
 
-WHO = ParticipantId("p1")
+WHO, ROOM = ParticipantId("p1"), RoomId("r")
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def handshake(server: DtlsServer, peer: Peer, chance: random.Random, loss: float
 )
 def test_both_sides_get_the_same_keys(identity: Identity, profiles: bytes, suite: Suite) -> None:
     server, peer = DtlsServer(identity), Peer(profiles)
-    server.expect(WHO, "sha-256", peer.fingerprint, 0.0)
+    server.expect(WHO, ROOM, "sha-256", peer.fingerprint, 0.0)
     keys = handshake(server, peer, random.Random(1))
     assert keys.suite is suite
     assert (keys.rx_key, keys.rx_salt, keys.tx_key, keys.tx_salt) == peer.keys(suite)
@@ -82,14 +82,14 @@ def test_both_sides_get_the_same_keys(identity: Identity, profiles: bytes, suite
 @pytest.mark.parametrize("seed", [1, 2])
 def test_loss_reordering_and_fragments(identity: Identity, seed: int) -> None:
     server, peer = DtlsServer(identity), Peer(b"SRTP_AEAD_AES_128_GCM", mtu=260)
-    server.expect(WHO, "sha-256", peer.fingerprint, 0.0)
+    server.expect(WHO, ROOM, "sha-256", peer.fingerprint, 0.0)
     keys = handshake(server, peer, random.Random(seed), loss=0.15)
     assert (keys.rx_key, keys.rx_salt, keys.tx_key, keys.tx_salt) == peer.keys(Suite.GCM)
 
 
 def test_a_fragmented_client_hello_makes_one_handshake(identity: Identity) -> None:
     server, peer = DtlsServer(identity), Peer(b"SRTP_AEAD_AES_128_GCM", mtu=260)
-    server.expect(WHO, "sha-256", peer.fingerprint, 0.0)
+    server.expect(WHO, ROOM, "sha-256", peer.fingerprint, 0.0)
     first = peer.step()
     assert len(first) > 1
     for data in first[:-1]:
@@ -110,7 +110,7 @@ def run_until_keys(server: DtlsServer, peer: Peer):
 
 def test_a_lost_last_flight_is_sent_again_until_it_is_freed(identity: Identity) -> None:
     server, peer = DtlsServer(identity), Peer(b"SRTP_AEAD_AES_128_GCM")
-    server.expect(WHO, "sha-256", peer.fingerprint, 0.0)
+    server.expect(WHO, ROOM, "sha-256", peer.fingerprint, 0.0)
     run_until_keys(server, peer)
     deadline = time.monotonic() + 10
     while not peer.done:
@@ -130,7 +130,7 @@ def test_a_client_that_closes_is_heard_when_openssl_has_forgotten_it(
     identity: Identity, cipher: bytes
 ) -> None:
     server, peer = DtlsServer(identity), Peer(b"SRTP_AEAD_AES_128_GCM", ciphers=cipher)
-    server.expect(WHO, "sha-256", peer.fingerprint, 0.0)
+    server.expect(WHO, ROOM, "sha-256", peer.fingerprint, 0.0)
     handshake(server, peer, random.Random(1))
     assert peer.connection.get_cipher_name().encode() == cipher
     server.tick(dtls.LINGER_S)
@@ -152,7 +152,7 @@ def test_a_client_that_closes_is_heard_when_openssl_has_forgotten_it(
 
 def test_another_certificate_gets_neither_keys_nor_the_last_flight(identity: Identity) -> None:
     server, peer = DtlsServer(identity), Peer(b"SRTP_AEAD_AES_128_GCM")
-    server.expect(WHO, "sha-256", ":".join(["AA"] * 32), 0.0)
+    server.expect(WHO, ROOM, "sha-256", ":".join(["AA"] * 32), 0.0)
     flight = peer.step()
     for _ in range(6):
         outputs = [server.receive(WHO, data, 0.0) for data in flight]
@@ -190,7 +190,7 @@ def test_a_certificate_that_only_openssl_takes_is_judged_by_its_fingerprint(
 ) -> None:
     """Python's parser raises for a sixth version of X.509: no remote may make it."""
     server, peer = DtlsServer(identity), peer_of_version(5)
-    server.expect(WHO, "sha-256", peer.fingerprint if honest else "AA", 0.0)
+    server.expect(WHO, ROOM, "sha-256", peer.fingerprint if honest else "AA", 0.0)
     flight = peer.step()
     for _ in range(6):
         outputs = [server.receive(WHO, data, 0.0) for data in flight]
@@ -202,7 +202,7 @@ def test_a_certificate_that_only_openssl_takes_is_judged_by_its_fingerprint(
 def test_what_a_client_sends_after_its_handshake_does_not_pile_up(identity: Identity) -> None:
     """Application data, many records in a datagram: read, and gone."""
     server, peer = DtlsServer(identity), Peer(b"SRTP_AEAD_AES_128_GCM")
-    server.expect(WHO, "sha-256", peer.fingerprint, 0.0)
+    server.expect(WHO, ROOM, "sha-256", peer.fingerprint, 0.0)
     handshake(server, peer, random.Random(1))
     for _ in range(50):
         for _ in range(20):
@@ -217,7 +217,7 @@ def test_no_state_before_a_client_hello_and_none_for_strangers(identity: Identit
     server = DtlsServer(identity)
     assert server.receive(WHO, b"\x16\xfe\xfd" + bytes(60), 0.0).datagrams == ()
     assert server.counters["late"] == 1
-    server.expect(WHO, "sha-256", "AA", 0.0)
+    server.expect(WHO, ROOM, "sha-256", "AA", 0.0)
     for garbage in (
         b"\x14",
         b"\x16" * 13,
@@ -233,7 +233,7 @@ def test_garbage_after_a_client_hello_ends_in_a_counter(identity: Identity) -> N
     chance = random.Random(5)
     for _ in range(200):
         server, peer = DtlsServer(identity), Peer(b"SRTP_AEAD_AES_128_GCM")
-        server.expect(WHO, "sha-256", peer.fingerprint, 0.0)
+        server.expect(WHO, ROOM, "sha-256", peer.fingerprint, 0.0)
         hello = bytearray(peer.step()[0])
         for _ in range(chance.randrange(1, 6)):
             hello[chance.randrange(len(hello))] = chance.randrange(256)
@@ -244,7 +244,7 @@ def test_garbage_after_a_client_hello_ends_in_a_counter(identity: Identity) -> N
 
 def test_a_handshake_may_not_receive_for_ever(identity: Identity) -> None:
     server, peer = DtlsServer(identity), Peer(b"SRTP_AEAD_AES_128_GCM")
-    server.expect(WHO, "sha-256", peer.fingerprint, 0.0)
+    server.expect(WHO, ROOM, "sha-256", peer.fingerprint, 0.0)
     hello = peer.step()[0]
     for _ in range(dtls.HANDSHAKE_BYTES_MAX // len(hello) + 2):
         server.receive(WHO, hello, 0.0)
@@ -289,7 +289,7 @@ def test_messages_that_claim_to_be_long_take_no_memory(identity: Identity, a_rec
     before = resident_mib()
     for n in range(dtls.HALF_OPEN_MAX):
         who = ParticipantId(f"p{n}")
-        server.expect(who, "sha-256", "AA", 0.0)
+        server.expect(who, ROOM, "sha-256", "AA", 0.0)
         for data in (hello, *datagrams):
             server.receive(who, data, 0.0)
     assert resident_mib() - before < 100
@@ -301,7 +301,7 @@ def test_sealed_records_are_few_and_short(identity: Identity) -> None:
     """What they hold cannot be seen before there are keys."""
     for size, most in ((dtls.SEALED_BYTES_MAX, dtls.SEALED_MAX), (dtls.SEALED_BYTES_MAX + 1, 0)):
         server, peer = DtlsServer(identity), Peer(b"SRTP_AEAD_AES_128_GCM")
-        server.expect(WHO, "sha-256", peer.fingerprint, 0.0)
+        server.expect(WHO, ROOM, "sha-256", peer.fingerprint, 0.0)
         server.receive(WHO, peer.step()[0], 0.0)
         for n in range(most):
             server.receive(WHO, record(1, n, bytes(size)), 0.0)
@@ -334,7 +334,7 @@ def test_sealed_messages_that_claim_to_be_long_take_no_memory(
     before = resident_mib()
     for n in range(dtls.HALF_OPEN_MAX):
         who = ParticipantId(f"p{n}")
-        server.expect(who, "sha-256", peer.fingerprint, 0.0)
+        server.expect(who, ROOM, "sha-256", peer.fingerprint, 0.0)
         peer.connection, peer.done = SSL.Connection(context), False
         peer.connection.set_connect_state()
         peer.connection.set_ciphertext_mtu(dtls.MTU)
@@ -361,7 +361,7 @@ def test_a_finished_that_comes_again_and_again_does_not_end_a_handshake(
     """The last flight of a client without its first datagram, as often as a browser repeats it
     within the deadline (50 ms, doubling), then with it."""
     server, peer = DtlsServer(identity), Peer(b"SRTP_AEAD_AES_128_GCM")
-    server.expect(WHO, "sha-256", peer.fingerprint, 0.0)
+    server.expect(WHO, ROOM, "sha-256", peer.fingerprint, 0.0)
     flight = peer.step()
     for _ in range(2):
         outputs = [server.receive(WHO, data, 0.0) for data in flight]
@@ -382,7 +382,7 @@ def test_half_open_is_bounded_and_expires(identity: Identity) -> None:
     hello = Peer(b"SRTP_AEAD_AES_128_GCM").step()[0]
     for n in range(dtls.HALF_OPEN_MAX):
         assert not server.full
-        server.expect(ParticipantId(f"p{n}"), "sha-256", "AA", 0.0)
+        server.expect(ParticipantId(f"p{n}"), ROOM, "sha-256", "AA", 0.0)
         assert server.receive(ParticipantId(f"p{n}"), hello, 0.0).datagrams
     assert server.full
     assert server.tick(dtls.DEADLINE_S - 0.1)[1] == []
