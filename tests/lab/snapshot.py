@@ -13,13 +13,13 @@ import os
 import re
 import subprocess
 import sys
+import time
 
 FOLDERS = (
     "/proc/sys", "/sys/devices/system/cpu", "/sys/devices/system/node",
     "/sys/devices/virtual/workqueue", "/sys/devices/system/machinecheck",
-    "/sys/kernel/mm", "/sys/class/graphics/fbcon", "/etc/systemd", "/etc/default",
-    "/etc/security", "/etc/irqbalance.env", "/etc/sysctl.d",
-    "/etc/modprobe.d", "/etc/udev", "/etc/vcfwd",
+    "/sys/kernel/mm", "/etc/systemd", "/etc/default", "/etc/security",
+    "/etc/irqbalance.env", "/etc/sysctl.d", "/etc/modprobe.d", "/etc/udev", "/etc/vcfwd",
 )  # fmt: skip
 ETHTOOL = (["-l"], ["-g"], ["-k"], ["-c"], ["-x"], ["-a"], ["-n"],
            ["-n", "rx-flow-hash", "udp4"], ["-n", "rx-flow-hash", "udp6"])  # fmt: skip
@@ -34,6 +34,9 @@ COUNTERS = re.compile(
 """What counts, or names something anew each time; whatever else differs is a setting that does."""
 FILE_MAX = 65536
 """Bytes of a file that are looked at."""
+CURSOR = "/sys/class/graphics/fbcon/cursor_blink"
+CURSOR_READS = 20
+"""At most, 50 ms apart."""
 
 
 def text(path: str) -> str | None:
@@ -61,6 +64,25 @@ def files(top: str) -> dict[str, str]:
             elif (value := text(path)) is not None:
                 found[path] = value
     return found
+
+
+def cursor() -> dict[str, str]:
+    """Whether the console's cursor may blink.
+
+    The kernel tells no setting but whether the timer of a blink is pending (`show_cursor_blink` in
+    drivers/video/fbdev/core/fbcon.c).  It is not while a blink is drawn, on a blank screen, and
+    after a blink that found the console locked by a message, until words move the cursor again.
+    So words are written, and 0 counts when it stays: what may not blink starts no timer."""
+    if (value := text(CURSOR)) is None:
+        return {}
+    for _ in range(CURSOR_READS):
+        if value == "1":
+            break
+        with open("/dev/tty0", "w") as console:
+            console.write("\r")
+        time.sleep(0.05)
+        value = text(CURSOR) or ""
+    return {CURSOR: value}
 
 
 def cpusets() -> dict[str, str]:
@@ -110,6 +132,7 @@ def main() -> None:
         found.update(files(folder))
     for nic in nics:
         found.update(of_nic(nic))
+    found.update(cursor())
     found.update(cpusets())
     found.update(interrupts(nics))
     json.dump(found, sys.stdout)

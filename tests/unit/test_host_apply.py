@@ -245,6 +245,26 @@ def test_huge_pages_in_use_are_given_back_when_their_user_ends(tmp_path, surplus
     assert Tuned(root, InUse(root)).revert().failed == failed
 
 
+@pytest.mark.parametrize("shown", [{"1": "0"}, {"0": "1"}], ids=["blank", "stuck"])
+def test_a_cursor_shows_the_timer_of_its_next_blink(tmp_path, shown):
+    """None is pending on a blank screen: no failure of the revert.  One that is, on a cursor that
+    shall not blink, is a failure of the apply."""
+
+    class Console(Host):
+        def write(self, name, text):
+            super().write(name, shown.get(text, text) if name.endswith("/cursor_blink") else text)
+
+    root = copied("lab-node", tmp_path)
+    tuned = Tuned(root, Console(root))
+    if "0" in shown:
+        with pytest.raises(Stopped, match="was set to '0' without an error and is '1'"):
+            tuned.apply("noise")
+        return
+    tuned.apply("noise")
+    done = tuned.revert()
+    assert (done.changed > 0, done.failed) == (True, 0)
+
+
 def test_a_nic_that_vanishes(tmp_path):
     class Vanishing(CapturedNics):
         def set(self, nic, section, name, value):
