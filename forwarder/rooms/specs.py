@@ -53,7 +53,8 @@ class TrackSpec:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """What the offer of a participant that joined by SDP said, as far as it matters later."""
+    """What the offer of a participant that joined by SDP said, and which certificate it was
+    answered, as far as it matters later."""
 
     way: str  # "RECEIVE" (WHIP), "SEND" (WHEP) or "BOTH" (a session)
     ufrag: str  # the client's; another one means that it restarts ICE
@@ -65,6 +66,7 @@ class Peer:
     nack_audio: bool = False  # audio too
     feedback: bool = False  # it wants transport-wide feedback about what it sends
     layer: str = ""  # the layer that a viewer asked for: "low", "high", a rid, an index; "": auto
+    certificate: str = ""  # fingerprint of the node's, in its handshake; "": not known
 
 
 @dataclass(frozen=True, slots=True)

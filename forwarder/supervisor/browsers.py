@@ -125,7 +125,7 @@ class Browsers:
             claims.room_id,
             name=claims.name,
             role=claims.role,
-            peer=peer_of(made, way, follow, layer),
+            peer=peer_of(made, way, follow, layer, self._handshakes.fingerprint),
             tracks=track_specs(made),
             places=[slot_spec(item) for item in made.send],
             now=self._clock.now(),
@@ -173,7 +173,7 @@ class Browsers:
             self._rooms.grow(me.id, places)
         if ended := [t.id for mid, t in every.items() if mid in anew or mid not in kept]:
             self._rooms.unpublish(me.id, ended)
-        peer = peer_of(made, BOTH)
+        peer = peer_of(made, BOTH, certificate=me.peer.certificate)
         if made.ufrag == me.peer.ufrag:
             self._rooms.set_peer(me.id, peer)
         else:

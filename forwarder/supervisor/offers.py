@@ -36,7 +36,9 @@ def _digest(label: bytes, participant: Participant) -> bytes:
     return hashlib.sha256(label + participant.resume.encode()).digest()[:RESOURCE_BYTES]
 
 
-def peer_of(made: sdp.Negotiation, way: str, follow: str = "", layer: str = "") -> Peer:
+def peer_of(
+    made: sdp.Negotiation, way: str, follow: str = "", layer: str = "", certificate: str = ""
+) -> Peer:
     """What the rooms keep of an offer beside its tracks and slots."""
     return Peer(
         way=way,
@@ -49,6 +51,7 @@ def peer_of(made: sdp.Negotiation, way: str, follow: str = "", layer: str = "") 
         nack_audio=made.nack_audio,
         feedback=made.feedback,
         layer=layer,
+        certificate=certificate,
     )
 
 
@@ -103,11 +106,16 @@ def stream(slot: Slot) -> sdp.Stream:
 
 
 def local(me: Participant, fingerprint: str, candidates: tuple[sdp.Candidate, ...]) -> sdp.Local:
-    """The node's side of an answer to this participant."""
+    """The node's side of an answer to this participant.
+
+    `fingerprint`: of the node's certificate now.  One whose handshake was made with an earlier one
+    is told that one for ever: by another it would begin a handshake anew (RFC 8842 section 3.1),
+    which nobody here expects.
+    """
     return sdp.Local(
         ufrag=me.ufrag,
         password=me.password,
-        fingerprint=fingerprint,
+        fingerprint=(me.peer.certificate if me.peer is not None else "") or fingerprint,
         candidates=candidates,
         session_id=session_id(me),
         streams={slot.spec.mid: stream(slot) for slot in me.slots},

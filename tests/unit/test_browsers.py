@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+import re
 import resource
 from dataclasses import replace
 from pathlib import Path
@@ -291,3 +292,39 @@ async def test_a_session_whose_sender_begins_anew_publishes_another_track(
     (new,) = (track for track in me.tracks.values() if track.spec.ssrcs)
     assert (new.spec.mid, new.spec.ssrcs) == (old.spec.mid, [ssrc ^ 1])
     assert new.source != old.source
+
+
+async def test_a_call_is_told_the_certificate_that_it_began_with(identity: Identity) -> None:
+    """By a supervisor that has another one too, and when ICE restarts; who comes gets the other."""
+    world, peer = World(identity), Peer(b"SRTP_AEAD_AES_128_GCM")
+    text = re.sub(
+        r"(?<=a=fingerprint:sha-256 ).*?(?=\r?\n)",
+        peer.fingerprint,
+        (FIXTURES / "chromium-session.sdp").read_text(),
+    )
+    me, answer = await world.browsers.join(CLAIMS, text)
+    world.check(me)
+    world.exchange(peer, peer.step())
+    await turns()
+    assert me.keyed
+    assert fingerprints(answer) == {identity.fingerprint}
+
+    taken, other = snapshot(world.rooms), Identity(*make_certificate("renewed"))
+    world.rooms, faults = restore(taken, Limits(), SeededSecrets(2), 5.0)
+    assert not faults
+    world.ice, world.dtls = IceLite(), DtlsServer(other)
+    world.browsers = world.make()
+    kept = world.rooms.participant(me.id)
+    world.ice.add(kept.id, kept.ufrag, kept.password, tuples=kept.tuples, nominated=0)
+    keys = kept.key_id, kept.rx_key, kept.tx_key
+    restarted = re.sub(r"(?<=a=ice-ufrag:)\w+", "anew", text)
+    for offer in (text, restarted, restarted):
+        assert fingerprints(await world.browsers.again(me.id, offer)) == {identity.fingerprint}
+    assert (kept.key_id, kept.rx_key, kept.tx_key) == keys
+    assert kept.peer is not None and kept.peer.ufrag == "anew"
+    made = await world.browsers.offer(Way.RECEIVE, CLAIMS, PUBLISH.encode())
+    assert fingerprints(made.sdp) == {other.fingerprint} != {identity.fingerprint}
+
+
+def fingerprints(answer: str) -> set[str]:
+    return set(re.findall(r"^a=fingerprint:sha-256 (\S+)\r?$", answer, re.MULTILINE))
