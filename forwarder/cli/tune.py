@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import uuid
@@ -34,6 +35,8 @@ class Group(TyperGroup):
             return super().make_context(*args, **more)
 
     def invoke(self, ctx: Any) -> Any:
+        if isinstance(sys.stdout, io.TextIOWrapper):  # files and their names have any bytes
+            sys.stdout.reconfigure(errors="backslashreplace")
         with _usage():
             return super().invoke(ctx)
 

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from forwarder.host.root import Host
+from forwarder.host.root import Host, printable
 
 LINES_MAX: Final = 10_000
 TIME_MAX: Final = 1 << 36
@@ -27,6 +27,7 @@ class Audit:
 
     def add(self, what: str, result: str, **more: str) -> None:
         """Never stops what it is about: what cannot be written is not."""
+        what, result = printable(what), printable(result)
         line = {"time": time.time(), "who": who(), "what": what, "result": result, **more}
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)

@@ -50,12 +50,15 @@ class Recorder(Host):
             (self._folder / Path(*parts[:depth])).mkdir(exist_ok=True)
         return place
 
-    def read(self, name: str) -> str | None:
-        text = super().read(name)
-        if text is not None and not re.fullmatch(r"/proc/\d+/comm", name):
+    def _raw(self, name: str) -> bytes | None:
+        raw = super()._raw(name)
+        if raw is not None and not re.fullmatch(r"/proc/\d+/comm", name):
+            text = raw.decode(errors="surrogateescape")
             kept = clean(name, text)
-            self._place(name).write_text(kept + "\n" if kept else "")
-        return text
+            if kept and text.endswith("\n") and not kept.endswith("\n"):
+                kept += "\n"
+            self._place(name).write_bytes(kept.encode(errors="surrogateescape"))
+        return raw
 
     def names(self, name: str) -> list[str]:
         found = super().names(name)

@@ -8,6 +8,7 @@ from typing import Any
 from forwarder.errors import HostError
 from forwarder.host import cpulist
 from forwarder.host.facts import Facts, Nic
+from forwarder.host.root import printable
 from forwarder.host.site import Survey
 from forwarder.host.stage import UNKNOWN, NotApplicable, Step
 from forwarder.host.stages import STAGES
@@ -31,8 +32,8 @@ def plan_json(survey: Survey) -> dict[str, Any]:
         "steps": [
             {
                 "stage": step.stage,
-                "current": UNKNOWN if step.current is None else step.current,
-                "wanted": step.wanted,
+                "current": UNKNOWN if step.current is None else printable(step.current),
+                "wanted": printable(step.wanted),
                 "why": step.why,
                 "shell": step.shell,
                 "risk": step.risk,
@@ -76,6 +77,7 @@ def plan_lines(survey: Survey) -> list[str]:
 
 
 def _short(value: str) -> str:
+    value = printable(value)
     line = value.partition("\n")[0]
     return line if line == value and len(line) <= 40 else f"{line[:37]}..."
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 
-from forwarder.host import cpulist
+from forwarder.host import cpulist, settings
+from forwarder.host.root import UNENDED
 from forwarder.host.stage import PERSISTENT, NotApplicable, Site, Stage, Step
 
 FILE = "/etc/default/irqbalance"
-_LINE = re.compile(r"^\s*#?\s*IRQBALANCE_BANNED_CPULIST=.*$", re.M)
+_SET = re.compile(r"^[ \t]*IRQBALANCE_BANNED_CPULIST=.*$", re.M)
+_EXAMPLE = re.compile(r"^[ \t]*#[ \t]*IRQBALANCE_BANNED_CPULIST=.*$", re.M)
 
 
 class Irqbalance(Stage):
@@ -19,12 +21,22 @@ class Irqbalance(Stage):
     def plan(self, site: Site) -> list[Step]:
         if not site.host.running(frozenset({"irqbalance"})):
             raise NotApplicable("irqbalance does not run here")
-        old = site.host.read(FILE) or ""
+        key = f"file:{FILE}"
+        old = settings.read(site.host, key) or settings.ABSENT
         cpus = cpulist.show((*site.layout.cpus, *site.layout.idle))
         line = f'IRQBALANCE_BANNED_CPULIST="{cpus}"'
-        text = _LINE.sub(line, old, count=1) if _LINE.search(old) else f"{old}\n{line}".strip()
+        text = _with(line, "" if old == settings.ABSENT else old.removesuffix(UNENDED))
         why = f"{self.why}; then: systemctl restart irqbalance"
-        return list(self.steps(site, f"file:{FILE}", text, why, lifetime=PERSISTENT))
+        return list(self.steps(site, key, text, why, lifetime=PERSISTENT))
+
+
+def _with(line: str, text: str) -> str:
+    """The text with that line: for the last one that sets it, as that one counts; else for the
+    first example; else at the end.  Whatever else it says stays."""
+    found = [*_SET.finditer(text)][-1:] or [*_EXAMPLE.finditer(text)][:1]
+    if not found:
+        return f"{text}\n{line}" if text else line
+    return f"{text[: found[0].start()]}{line}{text[found[0].end() :]}"
 
 
 STAGE = Irqbalance()

@@ -23,6 +23,14 @@ KEEP = ".keep"
 _NET = "/sys/class/net"
 FILE_MAX = 1 << 20
 """Bytes of a file that are read."""
+UNENDED = "\udc0a"
+"""Ends the text of a file whose last line has no line break: no byte is read as this."""
+
+
+def printable(text: str) -> str:
+    """The text for people and programs: bytes of a file that are no UTF-8 as `\\udcNN`."""
+    ended = text.replace(UNENDED, " (no line break at the end)")
+    return ended.encode(errors="backslashreplace").decode()
 
 
 class Unreadable(HostError):
@@ -165,11 +173,23 @@ class Host:
 
     def read(self, name: str) -> str | None:
         """A file's text without white space around it; None: the machine has no such thing."""
+        raw = self._raw(name)
+        return None if raw is None else raw[:FILE_MAX].decode(errors="replace").strip()
+
+    def read_file(self, name: str) -> str | None:
+        """A whole file of configuration as write_file() takes it, byte for byte, whatever its
+        encoding.  HostError: it is larger than FILE_MAX."""
+        raw = self._raw(name)
+        if raw is not None and len(raw) > FILE_MAX:
+            raise HostError(f"{name} is larger than {FILE_MAX >> 20} MiB: no such file is changed")
+        return None if raw is None else raw.decode(errors="surrogateescape")
+
+    def _raw(self, name: str) -> bytes | None:
         if self._hidden(name):
             return None
         try:
             with self.path(name).open("rb") as file:
-                return file.read(FILE_MAX).decode(errors="replace").strip()
+                return file.read(FILE_MAX + 1)
         except PermissionError as error:
             raise Unreadable(f"{name} can be read by root only") from error
         except OSError:  # absent; or a driver that has no answer (EINVAL, EOPNOTSUPP)
@@ -235,8 +255,8 @@ class Host:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.vcfwd")
         mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o644
-        with temporary.open("w") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(text.encode(errors="surrogateescape"))
             file.flush()
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())

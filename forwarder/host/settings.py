@@ -3,7 +3,8 @@
     text:PATH          a file of /sys or /proc, its text
     choice:PATH        one of several words; the chosen one stands in brackets
     cpus:PATH          a list of processors             mask:PATH   the same, written as a mask
-    file:PATH          a whole file of configuration; (absent) when there is none
+    file:PATH          a whole file of configuration but for the last line break, byte for byte
+                       (root.py); (absent) when there is none
     dir:PATH           a directory of a cgroup: present or absent
     controller:PATH    whether a cgroup's subtree_control has cpuset: present or absent
     threads:PATH       of a cpuset (v1): apart when all who are free to run anywhere are in it
@@ -22,7 +23,7 @@ import shlex
 
 from forwarder.errors import HostError
 from forwarder.host import cpulist, cpuset, vectors
-from forwarder.host.root import Host
+from forwarder.host.root import UNENDED, Host
 
 ABSENT = "(absent)"
 PRESENT = "present"
@@ -70,8 +71,7 @@ def read(host: Host, key: str) -> str | None:
     if kind == "threads":
         return cpuset.apart(host)
     if kind == "file":
-        text = host.read(rest)
-        return ABSENT if text is None else text
+        return _file(host.read_file(rest))
     text = host.read(rest)
     if text is None:
         return None
@@ -103,7 +103,8 @@ def write(host: Host, key: str, value: str) -> None:
     elif kind == "threads":
         cpuset.part(host)
     elif kind == "file":
-        host.write_file(rest, None if value == ABSENT else value + "\n")
+        whole = value.removesuffix(UNENDED) if value.endswith(UNENDED) else f"{value}\n"
+        host.write_file(rest, None if value == ABSENT else whole)
     elif kind == "mask":
         host.write(rest, cpulist.show_mask(cpulist.parse(value)))
     else:
@@ -127,7 +128,7 @@ def shell(host: Host, key: str, value: str) -> str:
     if kind == "file":
         if value == ABSENT:
             return f"rm -f {rest}"
-        lines = " ".join(shlex.quote(line) for line in value.split("\n"))
+        lines = " ".join(_word(line) for line in value.split("\n"))
         folder = os.path.dirname(rest)
         return f"mkdir -p {folder} && printf '%s\\n' {lines} > {rest}"
     if rest.startswith("/proc/sys/"):
@@ -138,6 +139,22 @@ def shell(host: Host, key: str, value: str) -> str:
 
 
 # ---- the kinds -------------------------------------------------------------------------------
+
+
+def _file(text: str | None) -> str:
+    if text is None:
+        return ABSENT
+    return text[:-1] if text.endswith("\n") else f"{text}{UNENDED}"
+
+
+def _word(line: str) -> str:
+    """One of the shell that can be printed and pasted; bytes that are no UTF-8 in octal."""
+    if line.isascii() or not any("\udc80" <= char <= "\udcff" for char in line):
+        return shlex.quote(line)
+    plain = line.replace("\\", "\\\\").replace("%", "%%").replace("'", "'\\''")
+    raw = plain.encode(errors="surrogateescape")
+    octal = "".join(chr(byte) if byte < 0x80 else f"\\{byte:03o}" for byte in raw)
+    return f"\"$(printf '{octal}')\""
 
 
 def _controllers(host: Host, file: str, wanted: bool) -> str:

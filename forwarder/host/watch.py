@@ -19,7 +19,7 @@ from forwarder.host import conflicts, settings
 from forwarder.host.apply import explain, renew
 from forwarder.host.audit import Audit
 from forwarder.host.journal import Busy, Entry, Journal
-from forwarder.host.root import Host, Unreadable
+from forwarder.host.root import Host, Unreadable, printable
 from forwarder.host.stage import Site, Step
 from forwarder.host.stages import BY_NAME, STAGES
 
@@ -114,6 +114,7 @@ class Watcher:
         return "somebody fights for it: find who sets it, or `vcfwd tune revert`"
 
     def _say(self, entry: Entry, sentence: str) -> None:
+        sentence = printable(sentence)
         self._tell(f"{entry.stage}: {sentence}")
         self._audit.add("watch", sentence, stage=entry.stage)
 
