@@ -39,7 +39,7 @@ from forwarder.errors import VcfwdError
 from forwarder.ice.dtls import pack
 from forwarder.rtp.suites import Suite
 
-PATIENCE_S = 40.0  # six tries by that timer, one more than the node waits for
+PATIENCE_S = 20.0  # five tries by that timer, one more than the node waits for
 RESEND_S = 0.5
 MID, RID, LEVEL, NUMBER = 4, 10, 1, 3  # ids of header extensions, in the offer
 OPUS, VP8, RTX = 111, 96, 97

@@ -34,7 +34,7 @@ from forwarder.rtp.suites import Suite
 
 HALF_OPEN_MAX = 512  # ice.max_half_open, unless the configuration says otherwise
 HALF_OPEN_SHARE = 0.75  # of them, rounded up, those of one room at most
-DEADLINE_S = 20.0  # from the offer to the keys: five tries by timers of RFC 6347 (1 s, doubling)
+DEADLINE_S = 10.0  # from the offer to the keys: four tries by timers of RFC 6347 (1 s, doubling)
 LINGER_S = 20.0  # so long a retransmitted last flight of the client is answered
 MTU = 1200  # bytes of a DTLS datagram that leaves
 HANDSHAKE_BYTES_MAX = 64 * 1024  # received for one handshake
