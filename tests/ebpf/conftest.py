@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -78,6 +79,16 @@ def load(bpffs: Path, pin_dir: Path) -> Iterator[Loader]:
     yield loader
     for steering in reversed(made):
         steering.unload()
+
+
+Spare = Callable[[], int]
+
+
+@pytest.fixture
+def spare() -> Spare:
+    """How many tokens may have come back since the test began, where a bucket gets one a second."""
+    began = time.monotonic()
+    return lambda: int(time.monotonic() - began) + 1
 
 
 class Harness:

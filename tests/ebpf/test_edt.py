@@ -271,12 +271,13 @@ def test_at_the_egress_of_an_interface_it_sees_what_is_sent(pacer: EdtPacer, net
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.bind(("0.0.0.0", 0))
             pacer.set_rate((LIVE_CLIENT4, 9), sock.getsockname()[1], 1000)  # 142 ms each
-            before = pacer.outcomes()
+            before, began = pacer.outcomes(), time.monotonic()
             for _ in range(4):
                 sock.sendto(bytes(100), (LIVE_CLIENT4, 9))
-            sent = moved(pacer, before)
-        assert sent.get("at_once") == 1, sent
-        assert sent.get("stamped", 0) + sent.get("beyond", 0) == 3, sent
+            sent, took = moved(pacer, before), time.monotonic() - began
+        assert sum(sent.get(name, 0) for name in ("at_once", "stamped", "beyond")) == 4, sent
+        # The first, and one for each 142 ms that the machine stood still between two.
+        assert 1 <= sent.get("at_once", 0) <= 1 + took / 0.142, sent
         with EdtPacer() as other:
             assert not other.attached(name)
             other.attach(name, even_without_fq=True)  # a restarted supervisor takes the place

@@ -72,7 +72,7 @@ def tree(root: Path) -> dict[str, str]:
     for path in sorted(root.rglob("*")):
         name = str(path.relative_to(root))
         if path.is_file() and not path.is_symlink() and not name.startswith("var/lib/vcfwd"):
-            text = path.read_text().strip()
+            text = path.read_text(errors="surrogateescape").strip()
             if name.endswith("transparent_hugepage/enabled"):
                 text = text.partition("[")[2].partition("]")[0] or text
             if name.endswith("kernel/printk"):

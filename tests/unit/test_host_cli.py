@@ -256,9 +256,8 @@ def test_a_reset_that_is_not_confirmed_is_taken_back(tmp_path):
     root = copied(ENA, tmp_path)
     run("apply", "thp", "--root", root)  # an earlier apply stays
     run("apply", "channels", "--nic", "ens5", "--root", root, expect=1)
-    run("apply", "channels", "--nic", "ens5", "--confirm", "5", "--root", root)
-    assert tool(root, "ens5")["channels"]["combined_count"] == 1
-    assert "still waits" in run("apply", "--confirm", "5", "--root", root, expect=1)
+    told = run("apply", "channels", "--nic", "ens5", "--confirm", "5", "--root", root)
+    assert "channels: ok: as wanted: ens5:channels.combined_count 1" in told
     end = time.monotonic() + 60
     while (root / "var/lib/vcfwd/tune/pending.json").exists():
         assert time.monotonic() < end, "nobody took it back"
@@ -266,6 +265,14 @@ def test_a_reset_that_is_not_confirmed_is_taken_back(tmp_path):
     assert tool(root, "ens5")["channels"]["combined_count"] == 4
     assert (root / "sys/kernel/mm/transparent_hugepage/enabled").read_text() == "never\n"
     assert "no apply waits" in run("confirm", "--root", root, expect=1)
+
+
+def test_one_that_waits_is_not_joined_by_another(tmp_path):
+    root = copied(ENA, tmp_path)
+    run("apply", "channels", "--nic", "ens5", "--confirm", "3600", "--root", root)
+    assert tool(root, "ens5")["channels"]["combined_count"] == 1
+    assert "still waits" in run("apply", "--confirm", "5", "--root", root, expect=1)
+    end_clocks(root)
 
 
 def test_what_is_confirmed_stays(tmp_path):
